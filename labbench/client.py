@@ -1,0 +1,205 @@
+"""A front end's end of the pipe. `Client` talks to a worker process, `Player` reads a recording; both give events."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from labbench import folders
+from labbench.session.check import BadInput
+from labbench.session.events import AnyEvent, AnyRequest, Died, Failed, Finished, Previewed, Progress, Stop
+from labbench.session.jsonl import decode_event, encode
+from labbench.session.operations import Note
+from labbench.session.session import Session
+
+LINE_LIMIT = 64 * 2**20  # bytes of one event: a snapshot of 1,000 layers and 100 classes is under 1 MB
+TERM_AFTER, KILL_AFTER = 2.0, 5.0  # seconds after which a worker that was told to end is told louder
+LAST_WORDS = 4  # lines of its log that explain a worker's death
+
+
+def worker_command(data_dir: Path | None = None, checkpoints: Path | None = None) -> list[str]:
+    """The command that starts a worker with these folders, or the platform's own."""
+    return [
+        sys.executable,
+        "-m",
+        "labbench.worker",
+        "--data-dir",
+        str(data_dir or folders.data()),
+        "--checkpoints",
+        str(checkpoints or folders.checkpoints()),
+    ]
+
+
+class Client:
+    """A worker process and the two pipes to it. Its stderr goes to the log file."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self._process = process
+        self._log = log
+        self._log_start = log.stat().st_size if log.exists() else 0
+        self._closing = False
+
+    @classmethod
+    async def start(cls, command: Sequence[str] | None = None, log: Path | None = None) -> "Client":
+        """Start a worker. Raises `OSError` where the command or the log cannot be used."""
+        log = log or folders.log()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as stderr:
+            process = await asyncio.create_subprocess_exec(
+                *(command or worker_command()),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+                limit=LINE_LIMIT,
+                start_new_session=True,  # ctrl+c in the terminal is the front end's to handle
+            )
+        return cls(process, log)
+
+    @property
+    def pid(self) -> int:
+        """The process number of the worker."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker still runs."""
+        return self._process.returncode is None
+
+    async def send(self, request: AnyRequest) -> None:
+        """Send one request. To a dead worker it is lost: `events` has said `Died`."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            stdin.write(encode(request))
+            await stdin.drain()
+
+    async def events(self) -> AsyncIterator[AnyEvent]:
+        """Every event of the worker. Ends after `close`, or with `Died` if the worker ended by itself."""
+        stdout = self._process.stdout
+        assert stdout is not None
+        while line := await stdout.readline():
+            try:
+                yield decode_event(line)
+            except BadInput as error:
+                yield Failed(error=f"the worker said what cannot be read: {error}", bug=True)
+        code = await self._process.wait()
+        if not self._closing:
+            yield Died(error=self._obituary(code))
+
+    async def close(self) -> None:
+        """End the worker: at once when idle, within 5 s in any case."""
+        self._closing = True
+        await self.send(Stop())
+        if self._process.stdin:
+            self._process.stdin.close()
+        for patience, signal_number in ((TERM_AFTER, signal.SIGTERM), (KILL_AFTER - TERM_AFTER, signal.SIGKILL)):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), patience)
+            if not self.alive:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal_number)
+        await self._process.wait()
+
+    def _obituary(self, code: int) -> str:
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        with self._log.open("rb") as file:
+            file.seek(self._log_start)
+            lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        words = f": {' / '.join(lines[-LAST_WORDS:])}" if lines and code > 0 else ""
+        return f"the worker {how}{words} (log: {self._log})"
+
+
+class Player:
+    """A worker that reads a file: gives the events of a recording at their time, with pause, step and speed."""
+
+    SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+    LONGEST_WAIT = 3.0  # seconds at speed 1: nobody watches a user think
+
+    def __init__(self, recording: Session) -> None:
+        self.recording = recording
+        self.position = 0
+        """How many events were given."""
+        self.paused = False
+        self.speed = 1.0
+        self._changed = asyncio.Event()
+
+    @property
+    def ended(self) -> bool:
+        """Whether all was played."""
+        return self.position >= len(self.recording.events)
+
+    async def events(self) -> AsyncIterator[AnyEvent]:
+        """The events from the position on, each when it is due; waits while paused. Ends only when it is closed."""
+        while True:
+            self._changed.clear()
+            if self.paused or self.ended:
+                await self._changed.wait()
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), self._wait())
+                continue  # pause, step or speed: look again
+            self.position += 1
+            yield self.recording.events[self.position - 1][1]
+
+    def toggle(self) -> bool:
+        """Pause or go on; returns whether it is paused now."""
+        self.paused = not self.paused
+        self._changed.set()
+        return self.paused
+
+    def faster(self, steps: int = 1) -> float:
+        """Go up (or, negative, down) the speeds; returns the speed now."""
+        place = self.SPEEDS.index(self.speed) + steps
+        self.speed = self.SPEEDS[min(max(place, 0), len(self.SPEEDS) - 1)]
+        self._changed.set()
+        return self.speed
+
+    def step(self) -> Sequence[AnyEvent]:
+        """Pause, and give at once every event up to the end of the next operation."""
+        self.paused = True
+        start = self.position
+        while not self.ended:
+            self.position += 1
+            if isinstance(self.recording.events[self.position - 1][1], Finished | Failed):
+                break
+        self._changed.set()
+        return [event for _, event in self.recording.events[start : self.position]]
+
+    def back(self) -> Session:
+        """Pause, and go back to before the last finished operation; returns the session as it was then."""
+        self.paused = True
+        ends = [0] + [
+            number
+            for number, (_, event) in enumerate(self.recording.events[: self.position], 1)
+            if isinstance(event, Finished | Failed)
+        ]
+        last = ends.pop()
+        self.position = last if last < self.position or not ends else ends[-1]
+        self._changed.set()
+        session = Session(self.recording.title)
+        for seconds, event in self.recording.events[: self.position]:
+            session.append(seconds, event)
+        return session
+
+    def _wait(self) -> float:
+        before = self.recording.events[self.position - 1] if self.position else None
+        seconds, _ = self.recording.events[self.position]
+        gap = min(seconds - before[0], self.LONGEST_WAIT) if before else 0.0
+        if before and isinstance(before[1], Finished) and isinstance(before[1].operation, Note):
+            gap = max(gap, self.LONGEST_WAIT)  # time to read
+        return max(gap, 0.0) / self.speed
+
+
+def latest(events: Sequence[AnyEvent]) -> list[AnyEvent]:
+    """The events with only the newest of each run of progress and previews: what a screen needs to draw."""
+    kept: deque[AnyEvent] = deque()
+    for event in events:
+        if kept and isinstance(event, Progress | Previewed) and type(kept[-1]) is type(event):
+            kept.pop()
+        kept.append(event)
+    return list(kept)

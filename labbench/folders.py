@@ -1,0 +1,30 @@
+"""Where things lie on this platform: data sets, sessions, checkpoints and the log."""
+
+from pathlib import Path
+
+import platformdirs
+
+
+def data() -> Path:
+    """The folder of downloaded data sets (`--data-dir` names another)."""
+    return platformdirs.user_data_path("labbench", appauthor=False) / "data"
+
+
+def sessions() -> Path:
+    """The folder where every run of the app is recorded unless `--session FILE` says otherwise."""
+    return platformdirs.user_data_path("labbench", appauthor=False) / "sessions"
+
+
+def checkpoints() -> Path:
+    """The cache of weights; anything in it can be computed again from a session."""
+    return platformdirs.user_cache_path("labbench", appauthor=False) / "checkpoints"
+
+
+def settings() -> Path:
+    """The file of remembered form values and the chosen theme."""
+    return platformdirs.user_config_path("labbench", appauthor=False) / "settings.json"
+
+
+def log() -> Path:
+    """The log file: what the worker and the libraries in it write, and every traceback."""
+    return platformdirs.user_log_path("labbench", appauthor=False) / "labbench.log"

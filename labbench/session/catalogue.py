@@ -1,0 +1,121 @@
+"""What can be chosen: models, data sets, methods and operations with their knobs. Forms, `labbench list` and
+refusals are built from this. `catalogue.json` is the shipped copy, read before the worker has imported torch."""
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from labbench.session.operations import OPERATIONS, Operation, Value
+
+
+class Knob(Struct, frozen=True, kw_only=True):
+    """One setting: its type, range, default and one line of explanation."""
+
+    name: str
+    kind: str
+    """int, float, bool, text, choice, texts (several texts), ints (several whole numbers) or options."""
+    default: Value | tuple[Value, ...] | None = None
+    """None where a value must be given."""
+    low: float | None = None
+    high: float | None = None
+    low_open: bool = False
+    """Whether `low` itself is outside."""
+    high_open: bool = False
+    choices: tuple[Value, ...] = ()
+    help: str = ""
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One line of a menu. `title` is the first line of the docstring, `about` the rest."""
+
+    name: str
+    title: str
+    about: str = ""
+    knobs: tuple[Knob, ...] = ()
+    facts: dict[str, Value] = {}
+    """What else a screen may say: granularity of a method, parameters of a model, images of a data set."""
+
+
+class Catalogue(Struct, frozen=True, kw_only=True):
+    """All menus."""
+
+    models: tuple[Entry, ...]
+    datasets: tuple[Entry, ...]
+    methods: tuple[Entry, ...]
+    operations: tuple[Entry, ...]
+
+    def entry(self, kind: str, name: str) -> Entry | None:
+        """The entry of that name in "models", "datasets", "methods" or "operations", or None."""
+        return next((entry for entry in getattr(self, kind) if entry.name == name), None)
+
+
+@functools.cache
+def shipped() -> Catalogue:
+    """The catalogue as this version of labbench ships it."""
+    text = resources.files("labbench.session").joinpath("catalogue.json").read_bytes()
+    return msgspec.json.decode(text, type=Catalogue)
+
+
+def operation_entries() -> tuple[Entry, ...]:
+    """The operations as menu entries."""
+    return tuple(entry_of(name, kind.__doc__ or "", knobs_of(kind)) for name, kind in OPERATIONS.items())
+
+
+def entry_of(name: str, doc: str, knobs: tuple[Knob, ...], facts: Mapping[str, Value] | None = None) -> Entry:
+    """An entry from a docstring: its first line is the title."""
+    title, _, about = inspect.cleandoc(doc).partition("\n")
+    return Entry(name=name, title=title.strip(), about=about.strip(), knobs=knobs, facts=dict(facts or {}))
+
+
+def options_type(function: Callable[..., Any]) -> type[Struct]:
+    """The keyword-only arguments of a function that have defaults, as a struct that checks them."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    fields = [
+        (name, hints[name], parameter.default)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
+    ]
+    return msgspec.defstruct("options", fields, frozen=True, kw_only=True, forbid_unknown_fields=True)
+
+
+def knobs_of(kind: type[Operation] | type[Struct]) -> tuple[Knob, ...]:
+    """The fields of a struct as knobs."""
+    info = msgspec.inspect.type_info(kind)
+    assert isinstance(info, msgspec.inspect.StructType)
+    return tuple(_knob(field) for field in info.fields)
+
+
+def _knob(field: msgspec.inspect.Field) -> Knob:
+    kind: msgspec.inspect.Type = field.type
+    text = ""
+    while isinstance(kind, msgspec.inspect.Metadata):
+        text = text or (kind.extra_json_schema or {}).get("description", "")
+        kind = kind.type
+    default = None if field.default is msgspec.NODEFAULT else field.default
+    made = Knob(name=field.encode_name, kind="text", default=default, help=text)
+    match kind:
+        case msgspec.inspect.BoolType():
+            return msgspec.structs.replace(made, kind="bool")
+        case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
+            low, high = kind.ge if kind.gt is None else kind.gt, kind.le if kind.lt is None else kind.lt
+            return msgspec.structs.replace(
+                made,
+                kind="int" if isinstance(kind, msgspec.inspect.IntType) else "float",
+                low=low,
+                high=high,
+                low_open=kind.gt is not None,
+                high_open=kind.lt is not None,
+            )
+        case msgspec.inspect.LiteralType():
+            return msgspec.structs.replace(made, kind="choice", choices=tuple(kind.values))
+        case msgspec.inspect.VarTupleType(item_type=item):
+            return msgspec.structs.replace(made, kind="ints" if isinstance(item, msgspec.inspect.IntType) else "texts")
+        case msgspec.inspect.DictType():
+            return msgspec.structs.replace(made, kind="options", default=None)
+    return made

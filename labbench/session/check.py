@@ -1,0 +1,104 @@
+"""Turns plain values into operations, and what is wrong with them into a sentence that says what would be right."""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from labbench.session.catalogue import Knob, knobs_of
+from labbench.session.operations import OPERATIONS, AnyOperation, Operation
+
+
+class BadInput(ValueError):
+    """What was given cannot be used; the message says what would be right."""
+
+
+def operation_from(raw: object) -> AnyOperation:
+    """The operation that a decoded table of JSON or TOML means.
+
+    Raises `BadInput` for an unknown operation, an unknown or missing field, a wrong type or a value out of range.
+    """
+    if not isinstance(raw, Mapping):
+        raise BadInput(f"an operation is a table with the key op, not {raw!r}")
+    name = raw.get("op")
+    if not isinstance(name, str) or name not in OPERATIONS:
+        said = "no op" if name is None else f"unknown op {name!r}"
+        raise BadInput(f"{said}; the operations are {listed(OPERATIONS)}{meant(name, OPERATIONS)}")
+    kind = OPERATIONS[name]
+    check_fields(name, knobs_of(kind), {key: value for key, value in raw.items() if key != "op"})
+    return convert(raw, kind)
+
+
+def convert(raw: object, kind: type[Operation]) -> AnyOperation:
+    """`msgspec.convert` with its refusal as `BadInput`."""
+    try:
+        operation: AnyOperation = msgspec.convert(raw, kind)  # type: ignore[assignment]  # mypy: Operation's own union
+    except msgspec.ValidationError as error:
+        raise BadInput(str(error)) from None
+    return operation
+
+
+def check_fields(owner: str, knobs: Iterable[Knob], given: Mapping[str, object]) -> None:
+    """Raise `BadInput` if a field is unknown, missing, of the wrong type or out of its range."""
+    known = {knob.name: knob for knob in knobs}
+    for name, value in given.items():
+        if name not in known:
+            keys = f"its keys are {listed(known)}" if known else "it has no keys"
+            raise BadInput(f"{owner} has no key {name!r}; {keys}{meant(name, known)}")
+        if problem := wrong(known[name], value):
+            raise BadInput(f"{owner}: {name} must be {problem}, not {value!r}")
+    for name, knob in known.items():
+        if name not in given and knob.default is None and knob.kind != "options":
+            raise BadInput(f"{owner} needs the key {name!r}: {knob.help}")
+
+
+def wrong(knob: Knob, value: object) -> str:
+    """What the value would have to be, or "" if it is right."""
+    match knob.kind:
+        case "bool":
+            return "" if isinstance(value, bool) else "true or false"
+        case "choice":
+            return "" if value in knob.choices and not isinstance(value, bool) else f"one of {listed(knob.choices)}"
+        case "text":
+            return "" if isinstance(value, str) else "text in quotes"
+        case "options":
+            right = isinstance(value, Mapping) and all(isinstance(v, bool | int | float | str) for v in value.values())
+            return "" if right else "a table of names and values, such as {p = 2}"
+        case "texts":
+            right = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+            return "" if right else 'a list of texts, such as ["conv1", "layer1.*"]'
+        case "ints":
+            right = isinstance(value, list | tuple) and all(type(item) is int for item in value)
+            return "" if right else "a list of whole numbers, such as [5, 8]"
+        case _:
+            return _wrong_number(knob, value)
+
+
+def _wrong_number(knob: Knob, value: object) -> str:
+    whole = knob.kind == "int"
+    right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    text = ("a whole number" if whole else "a number") + bounds(knob)
+    if not right or not isinstance(value, int | float) or not math.isfinite(value):
+        return text
+    low = knob.low is None or value > knob.low or (value == knob.low and not knob.low_open)
+    high = knob.high is None or value < knob.high or (value == knob.high and not knob.high_open)
+    return "" if low and high else text
+
+
+def bounds(knob: Knob) -> str:
+    """The range of a number in words, with a leading blank: " from 0 to 1"."""
+    low = "" if knob.low is None else f" {'above' if knob.low_open else 'from'} {knob.low:g}"
+    high = "" if knob.high is None else f" {'below' if knob.high_open else 'to'} {knob.high:g}"
+    return low + high
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names for a sentence: "a, b, c"."""
+    return ", ".join(str(name) for name in names)
+
+
+def meant(given: object, known: Iterable[object]) -> str:
+    """A guess for a mistyped name: "; did you mean conv1?", or ""."""
+    close = difflib.get_close_matches(str(given), [str(name) for name in known], n=1)
+    return f"; did you mean {close[0]}?" if close else ""

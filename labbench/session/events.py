@@ -1,0 +1,180 @@
+"""What the bench answers. The pipe, the session file and the test fixtures carry these, one a line."""
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from labbench.session.catalogue import Catalogue
+from labbench.session.operations import AnyOperation
+from labbench.session.snapshot import Snapshot
+
+
+class Event(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="event", tag=str.lower):
+    """Something that happened at the bench. The subclasses only add fields."""
+
+
+class Environment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What figures depend on: they are equal only where this is equal."""
+
+    labbench: str
+    python: str
+    torch: str
+    torch_pruning: str
+    sklearn: str
+    numpy: str
+    machine: str
+    """Processor and system."""
+    threads: int
+    device: str
+    """What device "auto" means here."""
+    devices: tuple[str, ...] = ("cpu",)
+    """Every device a model can be loaded on here."""
+
+
+class Ready(Event):
+    """The bench is there. In a file it marks where the session was opened, without the catalogue."""
+
+    environment: Environment
+    catalogue: Catalogue | None = None
+
+
+class Started(Event):
+    """An operation was understood and is being done."""
+
+    operation: AnyOperation
+
+
+class Progress(Event):
+    """How far the running operation is. At most ten a second."""
+
+    phase: str
+    """train, measure, cut, cluster, download, restore: one word for the bar."""
+    fraction: float
+    """Of the whole operation, 0 to 1."""
+    epoch: int = 0
+    epochs: int = 0
+    step: int = 0
+    steps: int = 0
+    """Over all epochs of the run."""
+    loss: float | None = None
+    """Mean training loss since the last report."""
+    rate: float = 0.0
+    """Images a second."""
+    eta: float | None = None
+    """Seconds left."""
+    note: str = ""
+
+
+class Metric(Event):
+    """One point of a curve, such as "train/loss" at epoch 3 of the running operation."""
+
+    name: str
+    x: float
+    """Epochs since the run began."""
+    y: float | None
+    """null when it is not finite."""
+
+
+class Sparsity(Event):
+    """The layers after an epoch: what is not zero and how many filters differ, by layer name."""
+
+    epoch: int
+    nonzero: dict[str, int]
+    unique: dict[str, int] = {}
+
+
+class Finished(Event):
+    """An operation is done; `operation` is what was done in the end, so that doing it again gives the same."""
+
+    operation: AnyOperation
+    snapshot: Snapshot | None = None
+    """None where the model did not change."""
+    remarks: tuple[str, ...] = ()
+    """What the user should know: layers left out and why, asked against achieved."""
+    seconds: float = 0.0
+
+
+class Failed(Event):
+    """An operation was refused or broke; the state stands as before."""
+
+    error: str
+    operation: AnyOperation | None = None
+    """None where not even the operation could be read."""
+    bug: bool = False
+    """Whether labbench is to blame: the traceback is in the log."""
+
+
+class Previewed(Event):
+    """What an operation would do. Never recorded."""
+
+    operation: AnyOperation
+    snapshot: Snapshot | None = None
+    error: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+class Restored(Event):
+    """The bench stands again where a session had left it."""
+
+    snapshot: Snapshot | None
+    recomputed: int = 0
+    """Operations that had to be done again because no checkpoint was there."""
+
+
+class Exported(Event):
+    """The current model was written to a file. Never recorded."""
+
+    path: str
+    size: int
+    """Bytes."""
+
+
+class Died(Event):
+    """The worker is gone; the session has everything up to here."""
+
+    error: str
+
+
+AnyEvent: TypeAlias = (
+    Ready
+    | Started
+    | Progress
+    | Metric
+    | Sparsity
+    | Finished
+    | Failed
+    | Previewed
+    | Restored
+    | Exported
+    | Died
+)
+
+
+class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="op", tag=str.lower):
+    """What a front end asks of the bench beside operations; nothing of it is recorded. Subclasses only add fields."""
+
+
+class Stop(Request):
+    """End the running operation within a second, keeping what was learned"""
+
+
+class Preview(Request):
+    """Try an operation and throw the result away"""
+
+    operation: AnyOperation
+
+
+class Restore(Request):
+    """Stand where a session had left it: do these, from checkpoints where they are there"""
+
+    done: tuple[AnyOperation, ...]
+    undone: tuple[AnyOperation, ...] = ()
+
+
+class Export(Request):
+    """Write the current model to a safetensors file"""
+
+    path: str
+
+
+AnyRequest: TypeAlias = AnyOperation | Stop | Preview | Restore | Export

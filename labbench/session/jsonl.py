@@ -1,0 +1,158 @@
+"""One JSON value per line: how the pipe and the session file are written and read. What cannot be read is refused with
+its line number; nothing in a file is ever executed."""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import msgspec
+from msgspec import Struct
+
+from labbench.session.check import BadInput, operation_from
+from labbench.session.events import AnyEvent, AnyRequest, Environment, Export, Preview, Previewed, Progress, Ready
+from labbench.session.events import Exported, Restore, Stop
+from labbench.session.session import Session
+
+VERSION = 1
+PROGRESS_INTERVAL = 0.5  # seconds between the progress lines of a file: enough to play it, small enough to keep it
+
+
+class BadFile(ValueError):
+    """A file that is no session, or a broken one; the message names the file, the line and the reason."""
+
+
+class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The first line of a session file."""
+
+    labbench: int
+    """Version of the format."""
+    title: str = ""
+    created: str = ""
+    """Date and time, ISO 8601."""
+    environment: Environment | None = None
+    """Where it was begun; each later opening adds a `Ready`."""
+
+
+_encoder = msgspec.json.Encoder()
+_event = msgspec.json.Decoder(AnyEvent)
+_timed = msgspec.json.Decoder(tuple[float, AnyEvent])
+_header = msgspec.json.Decoder(Header)
+REQUESTS = {kind.__name__.lower(): kind for kind in (Stop, Preview, Restore, Export)}
+
+
+def encode(value: object) -> bytes:
+    """A value as one line, with its newline."""
+    return _encoder.encode(value) + b"\n"
+
+
+def decode_event(line: bytes) -> AnyEvent:
+    """The event of a line; `BadInput` where it is none."""
+    try:
+        return _event.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"no event: {error}") from None
+
+
+def decode_request(line: bytes) -> AnyRequest:
+    """The request of a line; `BadInput` says what is wrong with it and what would be right."""
+    try:
+        raw = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput(f"not a line of JSON: {error}") from None
+    name = raw.get("op") if isinstance(raw, dict) else None
+    if not isinstance(name, str) or name not in REQUESTS:
+        return operation_from(raw)
+    if name == "preview":
+        operation_from(raw.get("operation"))
+    try:
+        request: AnyRequest = msgspec.convert(raw, REQUESTS[name])
+    except msgspec.ValidationError as error:
+        raise BadInput(f"{name}: {error}") from None
+    return request
+
+
+def read(path: Path) -> tuple[Header, Session, str]:
+    """The header, the session and a notice ("" or what was dropped) of a session file.
+
+    A last line without its newline was cut off by a crash: it is dropped with a notice. Anything else that is broken
+    raises `BadFile`. So does a file that is not there.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadFile(f"{path}: {error.strerror or error}") from None
+    lines = content.split(b"\n")
+    rest = lines.pop()
+    notice = f"{path.name}: the last line was cut off and is left out" if rest else ""
+    if not lines:
+        raise BadFile(f"{path}: not a session file: it has no first line of the form {{\"labbench\":{VERSION},…}}")
+    header = _read_header(path, lines[0])
+    session = Session(header.title)
+    session.environment = header.environment
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            seconds, event = _timed.decode(line)
+            session.append(seconds, event)
+        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+            raise BadFile(f"{path}, line {number}: {error}") from None
+    return header, session, notice
+
+
+def _read_header(path: Path, line: bytes) -> Header:
+    try:
+        header = _header.decode(line)
+    except (ValueError, RecursionError) as error:
+        raise BadFile(f"{path}, line 1: not a session file: {error}") from None
+    if header.labbench != VERSION:
+        raise BadFile(f"{path}, line 1: format {header.labbench}; this labbench reads format {VERSION}")
+    return header
+
+
+class Writer:
+    """Appends the events of a session to its file, line by line, so that a crash loses nothing."""
+
+    def __init__(self, path: Path, header: Header | None) -> None:
+        """A new file with this header, or, with None, the file that is there; its cut-off last line goes."""
+        self.path = path
+        self._progress = -PROGRESS_INTERVAL
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[bytes] = path.open("xb" if header else "r+b")
+        if header:
+            self._file.write(encode(header))
+            self._file.flush()
+        else:
+            _drop_cut_line(self._file)
+
+    def write(self, seconds: float, event: AnyEvent) -> None:
+        """Write one event; progress is thinned, a catalogue is left out, previews and exports are not recorded."""
+        match event:
+            case Previewed() | Exported():
+                return
+            case Progress():
+                if seconds - self._progress < PROGRESS_INTERVAL:
+                    return
+                self._progress = seconds
+            case Ready():
+                event = msgspec.structs.replace(event, catalogue=None)
+            case _:
+                pass
+        self._file.write(encode((round(seconds, 3), event)))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def _drop_cut_line(file: IO[bytes]) -> None:
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    file.truncate(file.read(end).rfind(b"\n") + 1)
+    file.seek(0, os.SEEK_END)

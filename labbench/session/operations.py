@@ -1,0 +1,186 @@
+"""What a user can do to a model, as plain data. An operation describes itself in one line; its fields carry the
+range and the explanation from which forms, recipes and refusals are made."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeAlias
+
+from msgspec import Meta, Struct
+
+Value: TypeAlias = bool | int | float | str
+LayerNames: TypeAlias = Annotated[tuple[str, ...], Meta(description="layers by name or glob, such as layer1.*")]
+Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1, description="what is random is the same for the same seed")]
+
+MARK_LIMIT = 3  # more names than this are counted, not listed, in a description
+
+
+class Operation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="op", tag=str.lower):
+    """One thing done at the bench. The subclasses only add fields: this carries how they are written in a file."""
+
+    def describe(self) -> str:
+        """What was done, in one line of words."""
+        return type(self).__name__.lower()
+
+
+class Load(Operation):
+    """Open a model on a data set"""
+
+    model: Annotated[str, Meta(description="a name of the model catalogue")]
+    dataset: Annotated[str, Meta(description="a name of the data set catalogue")]
+    options: Annotated[dict[str, Value], Meta(description="the model's own options, such as depth")] = {}
+    weights: Annotated[str, Meta(description="file of weights to start from; empty: initialized from the seed")] = ""
+    seed: Seed = 0
+    device: Annotated[str, Meta(description="auto (cuda, else mps, else cpu) or a name such as cuda:1")] = "auto"
+
+    def describe(self) -> str:
+        start = f" from {self.weights}" if self.weights else ""
+        return f"open {self.model}{_options(self.options)} on {self.dataset}{start}"
+
+
+class Freeze(Operation):
+    """Keep layers as they are through finetuning"""
+
+    layers: LayerNames
+    norms: Annotated[bool, Meta(description="hold the norm behind each layer too: its scale and its statistics")] = True
+
+    def describe(self) -> str:
+        return f"freeze {_names(self.layers)}" + ("" if self.norms else " but not the norms behind")
+
+
+class Unfreeze(Operation):
+    """Let frozen layers train again, with the norms behind them"""
+
+    layers: LayerNames = ("*",)
+
+    def describe(self) -> str:
+        return f"unfreeze {_names(self.layers)}"
+
+
+class Prune(Operation):
+    """Remove weights or filters, to a target sparsity against the loaded model"""
+
+    layers: LayerNames = ("*",)
+    amount: Annotated[
+        float, Meta(ge=0, le=1, description="target: fraction of the loaded weights (or filters) that shall be gone")
+    ] = 0.5
+    method: Annotated[str, Meta(description="a name of the method catalogue: what is removed first")] = "magnitude"
+    scope: Annotated[
+        Literal["layer", "global"],
+        Meta(description="layer: the amount in each layer; global: over the chosen layers together"),
+    ] = "layer"
+    options: Annotated[dict[str, Value], Meta(description="the method's own options")] = {}
+    seed: Seed = 0
+
+    def describe(self) -> str:
+        together = ", global" if self.scope == "global" else ""
+        return f"prune {_names(self.layers)} to {percent(self.amount)} ({self.method}{_options(self.options)}{together})"
+
+
+class Unprune(Operation):
+    """Let pruned weights train again: their zeros become ordinary values"""
+
+    layers: LayerNames = ("*",)
+
+    def describe(self) -> str:
+        return f"unprune {_names(self.layers)}"
+
+
+class Cluster(Operation):
+    """Share filters: k-means in each layer, every filter becomes its cluster's centroid"""
+
+    layers: LayerNames
+    k: Annotated[int, Meta(ge=0, description="distinct filters that remain in each layer; 0: use the fraction")] = 0
+    fraction: Annotated[
+        float, Meta(gt=0, le=1, description="distinct filters that remain, as a fraction of a layer's filters")
+    ] = 0.5
+    seed: Seed = 0
+
+    def describe(self) -> str:
+        kept = f"{self.k}" if self.k else f"{percent(self.fraction)} of the"
+        return f"cluster {_names(self.layers)} to {kept} filters"
+
+
+class Finetune(Operation):
+    """Train on the training split; keep the best state by validation"""
+
+    epochs: Annotated[int, Meta(ge=1, le=100_000, description="passes over the training split")] = 10
+    optimizer: Annotated[Literal["sgd", "adam", "adamw"], Meta(description="what turns gradients into steps")] = "sgd"
+    lr: Annotated[float, Meta(gt=0, description="learning rate at the start: SGD about 0.05, Adam about 0.001")] = 0.05
+    momentum: Annotated[float, Meta(ge=0, lt=1, description="of SGD, or the first beta of Adam")] = 0.9
+    weight_decay: Annotated[float, Meta(ge=0, description="pull of every trained weight towards zero")] = 5e-4
+    schedule: Annotated[
+        Literal["constant", "cosine", "multi-step"], Meta(description="how the learning rate falls over the epochs")
+    ] = "cosine"
+    milestones: Annotated[
+        tuple[int, ...], Meta(description="epochs at which multi-step multiplies lr by gamma; none: 50 % and 75 %")
+    ] = ()
+    gamma: Annotated[float, Meta(gt=0, le=1, description="factor of the learning rate at each milestone")] = 0.1
+    batch_size: Annotated[int, Meta(ge=1, description="images in one step")] = 64
+    augment: Annotated[bool, Meta(description="random crops, and flips where the data set allows them")] = False
+    tied: Annotated[bool, Meta(description="filters of one cluster train as one and stay equal")] = True
+    keep: Annotated[
+        Literal["best", "last"], Meta(description="which epoch's weights remain: best on validation, or the last")
+    ] = "best"
+    device: Annotated[str, Meta(description="empty: where the model was loaded; else auto, cpu, cuda, mps")] = ""
+    steps: Annotated[int, Meta(ge=0, description="stop after so many steps, as a stopped run did; 0: all epochs")] = 0
+    seed: Seed = 0
+
+    def describe(self) -> str:
+        stopped = f", stopped at step {self.steps}" if self.steps else ""
+        epochs = f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+        return f"finetune {epochs} ({self.optimizer}, lr {self.lr:g}, {self.schedule}{stopped})"
+
+
+class Evaluate(Operation):
+    """Measure accuracy on a split"""
+
+    split: Annotated[
+        Literal["validation", "test"], Meta(description="validation while you choose; test for the final figure")
+    ] = "test"
+
+    def describe(self) -> str:
+        return f"evaluate on {self.split}"
+
+
+class Undo(Operation):
+    """Take back the last change of the model"""
+
+
+class Redo(Operation):
+    """Do again what was undone"""
+
+
+class Note(Operation):
+    """Write a remark into the session"""
+
+    text: Annotated[str, Meta(min_length=1, max_length=20_000, description="words for whoever plays this session")]
+
+    def describe(self) -> str:
+        line = " ".join(self.text.split())
+        return f"note: {line if len(line) <= 72 else line[:71] + '…'}"
+
+
+AnyOperation: TypeAlias = (
+    Load | Freeze | Unfreeze | Prune | Unprune | Cluster | Finetune | Evaluate | Undo | Redo | Note
+)
+Change: TypeAlias = Load | Freeze | Unfreeze | Prune | Unprune | Cluster | Finetune
+"""The operations that make a new state; undo and redo walk over these, notes and evaluations change nothing."""
+
+OPERATIONS: dict[str, type[Operation]] = {
+    kind.__name__.lower(): kind
+    for kind in (Load, Freeze, Unfreeze, Prune, Unprune, Cluster, Finetune, Evaluate, Undo, Redo, Note)
+}
+
+
+def percent(fraction: float) -> str:
+    """A fraction as a person reads it: 0.3 → "30 %", 0.125 → "12.5 %"."""
+    return f"{100 * fraction:.1f}".removesuffix(".0") + " %"
+
+
+def _names(layers: tuple[str, ...]) -> str:
+    if layers == ("*",):
+        return "all layers"
+    return ", ".join(layers) if len(layers) <= MARK_LIMIT else f"{', '.join(layers[:2])} and {len(layers) - 2} more"
+
+
+def _options(options: Mapping[str, Value]) -> str:
+    return f" [{', '.join(f'{name} {value}' for name, value in options.items())}]" if options else ""

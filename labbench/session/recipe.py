@@ -1,0 +1,80 @@
+"""A recipe: what people write by hand, in TOML. A title, an optional remark and a list of operations; it decodes into
+the same operations as a session."""
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+import tomli_w
+from msgspec import Struct
+
+from labbench.session.check import BadInput, listed, meant, operation_from
+from labbench.session.operations import AnyOperation
+
+KEYS = ("title", "about", "step")
+
+
+class Recipe(Struct, frozen=True, kw_only=True):
+    """A titled list of operations."""
+
+    title: str
+    about: str = ""
+    steps: tuple[AnyOperation, ...]
+
+
+def read(path: Path) -> Recipe:
+    """The recipe of a file. `BadInput` names the file, the step and what would be right."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: not a text file in UTF-8") from None
+    try:
+        return parse(text)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+
+
+def parse(text: str) -> Recipe:
+    """The recipe of a text. `BadInput` names the step and what would be right."""
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BadInput(f"not TOML: {error}") from None
+    for key in table:
+        if key not in KEYS:
+            raise BadInput(f"unknown key {key!r}; a recipe has {listed(KEYS)}{meant(key, KEYS)}")
+    title, about, steps = table.get("title"), table.get("about", ""), table.get("step")
+    if not isinstance(title, str) or not title.strip():
+        raise BadInput('a recipe begins with title = "…"')
+    if not isinstance(about, str):
+        raise BadInput(f"about must be text in quotes, not {about!r}")
+    if not isinstance(steps, list) or not steps:
+        raise BadInput("a recipe needs at least one table [[step]], each with op and its fields")
+    return Recipe(title=title, about=about, steps=tuple(_step(number, raw) for number, raw in enumerate(steps, 1)))
+
+
+def write(recipe: Recipe) -> str:
+    """The recipe as TOML; fields that have their default value are left out."""
+    table: dict[str, object] = {"title": recipe.title}
+    if recipe.about:
+        table["about"] = recipe.about
+    table["step"] = [_table(operation) for operation in recipe.steps]
+    return tomli_w.dumps(table, multiline_strings=True)
+
+
+def _step(number: int, raw: object) -> AnyOperation:
+    try:
+        return operation_from(raw)
+    except BadInput as error:
+        raise BadInput(f"step {number}: {error}") from None
+
+
+def _table(operation: AnyOperation) -> dict[str, object]:
+    defaults = {field.name: field.default for field in msgspec.structs.fields(operation)}
+    defaults |= {f.name: f.default_factory() for f in msgspec.structs.fields(operation) if callable(f.default_factory)}
+    fields = {name: value for name, value in msgspec.structs.asdict(operation).items() if value != defaults.get(name)}
+    return {"op": type(operation).__name__.lower()} | {
+        name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()
+    }

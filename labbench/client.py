@@ -5,13 +5,12 @@ import contextlib
 import os
 import signal
 import sys
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from labbench import folders
 from labbench.session.check import BadInput
-from labbench.session.events import AnyEvent, AnyRequest, Died, Failed, Finished, Previewed, Progress, Stop
+from labbench.session.events import AnyEvent, AnyRequest, Died, Failed, Finished, Stop
 from labbench.session.jsonl import decode_event, encode
 from labbench.session.operations import Note
 from labbench.session.session import Session
@@ -193,13 +192,3 @@ class Player:
         if before and isinstance(before[1], Finished) and isinstance(before[1].operation, Note):
             gap = max(gap, self.LONGEST_WAIT)  # time to read
         return max(gap, 0.0) / self.speed
-
-
-def latest(events: Sequence[AnyEvent]) -> list[AnyEvent]:
-    """The events with only the newest of each run of progress and previews: what a screen needs to draw."""
-    kept: deque[AnyEvent] = deque()
-    for event in events:
-        if kept and isinstance(event, Progress | Previewed) and type(kept[-1]) is type(event):
-            kept.pop()
-        kept.append(event)
-    return list(kept)

@@ -136,17 +136,7 @@ class Died(Event):
 
 
 AnyEvent: TypeAlias = (
-    Ready
-    | Started
-    | Progress
-    | Metric
-    | Sparsity
-    | Finished
-    | Failed
-    | Previewed
-    | Restored
-    | Exported
-    | Died
+    Ready | Started | Progress | Metric | Sparsity | Finished | Failed | Previewed | Restored | Exported | Died
 )
 
 

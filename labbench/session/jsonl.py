@@ -10,8 +10,19 @@ import msgspec
 from msgspec import Struct
 
 from labbench.session.check import BadInput, operation_from
-from labbench.session.events import AnyEvent, AnyRequest, Environment, Export, Preview, Previewed, Progress, Ready
-from labbench.session.events import Exported, Restore, Stop
+from labbench.session.events import (
+    AnyEvent,
+    AnyRequest,
+    Environment,
+    Export,
+    Exported,
+    Preview,
+    Previewed,
+    Progress,
+    Ready,
+    Restore,
+    Stop,
+)
 from labbench.session.session import Session
 
 VERSION = 1
@@ -86,7 +97,7 @@ def read(path: Path) -> tuple[Header, Session, str]:
     rest = lines.pop()
     notice = f"{path.name}: the last line was cut off and is left out" if rest else ""
     if not lines:
-        raise BadFile(f"{path}: not a session file: it has no first line of the form {{\"labbench\":{VERSION},…}}")
+        raise BadFile(f'{path}: not a session file: it has no first line of the form {{"labbench":{VERSION},…}}')
     header = _read_header(path, lines[0])
     session = Session(header.title)
     session.environment = header.environment

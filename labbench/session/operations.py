@@ -72,7 +72,9 @@ class Prune(Operation):
 
     def describe(self) -> str:
         together = ", global" if self.scope == "global" else ""
-        return f"prune {_names(self.layers)} to {percent(self.amount)} ({self.method}{_options(self.options)}{together})"
+        return (
+            f"prune {_names(self.layers)} to {percent(self.amount)} ({self.method}{_options(self.options)}{together})"
+        )
 
 
 class Unprune(Operation):

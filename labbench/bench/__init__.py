@@ -1,0 +1,1 @@
+"""What an operation does to a model. Knows no screen, prints nothing, reads no environment."""

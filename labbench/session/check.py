@@ -3,11 +3,12 @@
 import difflib
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
 from labbench.session.catalogue import Knob, knobs_of
-from labbench.session.operations import OPERATIONS, AnyOperation, Operation
+from labbench.session.operations import OPERATIONS, AnyOperation
 
 
 class BadInput(ValueError):
@@ -30,10 +31,10 @@ def operation_from(raw: object) -> AnyOperation:
     return convert(raw, kind)
 
 
-def convert(raw: object, kind: type[Operation]) -> AnyOperation:
+def convert(raw: object, kind: Any) -> AnyOperation:
     """`msgspec.convert` with its refusal as `BadInput`."""
     try:
-        operation: AnyOperation = msgspec.convert(raw, kind)  # type: ignore[assignment]  # mypy: Operation's own union
+        operation: AnyOperation = msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         raise BadInput(str(error)) from None
     return operation

@@ -31,20 +31,20 @@ class Environment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Every device a model can be loaded on here."""
 
 
-class Ready(Event):
+class Ready(Event, frozen=True):
     """The bench is there. In a file it marks where the session was opened, without the catalogue."""
 
     environment: Environment
     catalogue: Catalogue | None = None
 
 
-class Started(Event):
+class Started(Event, frozen=True):
     """An operation was understood and is being done."""
 
     operation: AnyOperation
 
 
-class Progress(Event):
+class Progress(Event, frozen=True):
     """How far the running operation is. At most ten a second."""
 
     phase: str
@@ -65,7 +65,7 @@ class Progress(Event):
     note: str = ""
 
 
-class Metric(Event):
+class Metric(Event, frozen=True):
     """One point of a curve, such as "train/loss" at epoch 3 of the running operation."""
 
     name: str
@@ -75,7 +75,7 @@ class Metric(Event):
     """null when it is not finite."""
 
 
-class Sparsity(Event):
+class Sparsity(Event, frozen=True):
     """The layers after an epoch: what is not zero and how many filters differ, by layer name."""
 
     epoch: int
@@ -83,7 +83,7 @@ class Sparsity(Event):
     unique: dict[str, int] = {}
 
 
-class Finished(Event):
+class Finished(Event, frozen=True):
     """An operation is done; `operation` is what was done in the end, so that doing it again gives the same."""
 
     operation: AnyOperation
@@ -94,7 +94,7 @@ class Finished(Event):
     seconds: float = 0.0
 
 
-class Failed(Event):
+class Failed(Event, frozen=True):
     """An operation was refused or broke; the state stands as before."""
 
     error: str
@@ -104,7 +104,7 @@ class Failed(Event):
     """Whether labbench is to blame: the traceback is in the log."""
 
 
-class Previewed(Event):
+class Previewed(Event, frozen=True):
     """What an operation would do. Never recorded."""
 
     operation: AnyOperation
@@ -113,7 +113,7 @@ class Previewed(Event):
     remarks: tuple[str, ...] = ()
 
 
-class Restored(Event):
+class Restored(Event, frozen=True):
     """The bench stands again where a session had left it."""
 
     snapshot: Snapshot | None
@@ -121,7 +121,7 @@ class Restored(Event):
     """Operations that had to be done again because no checkpoint was there."""
 
 
-class Exported(Event):
+class Exported(Event, frozen=True):
     """The current model was written to a file. Never recorded."""
 
     path: str
@@ -129,7 +129,7 @@ class Exported(Event):
     """Bytes."""
 
 
-class Died(Event):
+class Died(Event, frozen=True):
     """The worker is gone; the session has everything up to here."""
 
     error: str
@@ -144,24 +144,24 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     """What a front end asks of the bench beside operations; nothing of it is recorded. Subclasses only add fields."""
 
 
-class Stop(Request):
+class Stop(Request, frozen=True):
     """End the running operation within a second, keeping what was learned"""
 
 
-class Preview(Request):
+class Preview(Request, frozen=True):
     """Try an operation and throw the result away"""
 
     operation: AnyOperation
 
 
-class Restore(Request):
+class Restore(Request, frozen=True):
     """Stand where a session had left it: do these, from checkpoints where they are there"""
 
     done: tuple[AnyOperation, ...]
     undone: tuple[AnyOperation, ...] = ()
 
 
-class Export(Request):
+class Export(Request, frozen=True):
     """Write the current model to a safetensors file"""
 
     path: str

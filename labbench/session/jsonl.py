@@ -4,7 +4,7 @@ its line number; nothing in a file is ever executed."""
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 from msgspec import Struct
@@ -49,7 +49,7 @@ _encoder = msgspec.json.Encoder()
 _event = msgspec.json.Decoder(AnyEvent)
 _timed = msgspec.json.Decoder(tuple[float, AnyEvent])
 _header = msgspec.json.Decoder(Header)
-REQUESTS = {kind.__name__.lower(): kind for kind in (Stop, Preview, Restore, Export)}
+REQUESTS: dict[str, Any] = {kind.__name__.lower(): kind for kind in (Stop, Preview, Restore, Export)}
 
 
 def encode(value: object) -> bytes:
@@ -60,9 +60,10 @@ def encode(value: object) -> bytes:
 def decode_event(line: bytes) -> AnyEvent:
     """The event of a line; `BadInput` where it is none."""
     try:
-        return _event.decode(line)
+        event: AnyEvent = _event.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"no event: {error}") from None
+    return event
 
 
 def decode_request(line: bytes) -> AnyRequest:

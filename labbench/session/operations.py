@@ -21,7 +21,7 @@ class Operation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         return type(self).__name__.lower()
 
 
-class Load(Operation):
+class Load(Operation, frozen=True):
     """Open a model on a data set"""
 
     model: Annotated[str, Meta(description="a name of the model catalogue")]
@@ -36,7 +36,7 @@ class Load(Operation):
         return f"open {self.model}{_options(self.options)} on {self.dataset}{start}"
 
 
-class Freeze(Operation):
+class Freeze(Operation, frozen=True):
     """Keep layers as they are through finetuning"""
 
     layers: LayerNames
@@ -46,7 +46,7 @@ class Freeze(Operation):
         return f"freeze {_names(self.layers)}" + ("" if self.norms else " but not the norms behind")
 
 
-class Unfreeze(Operation):
+class Unfreeze(Operation, frozen=True):
     """Let frozen layers train again, with the norms behind them"""
 
     layers: LayerNames = ("*",)
@@ -55,7 +55,7 @@ class Unfreeze(Operation):
         return f"unfreeze {_names(self.layers)}"
 
 
-class Prune(Operation):
+class Prune(Operation, frozen=True):
     """Remove weights or filters, to a target sparsity against the loaded model"""
 
     layers: LayerNames = ("*",)
@@ -77,7 +77,7 @@ class Prune(Operation):
         )
 
 
-class Unprune(Operation):
+class Unprune(Operation, frozen=True):
     """Let pruned weights train again: their zeros become ordinary values"""
 
     layers: LayerNames = ("*",)
@@ -86,7 +86,7 @@ class Unprune(Operation):
         return f"unprune {_names(self.layers)}"
 
 
-class Cluster(Operation):
+class Cluster(Operation, frozen=True):
     """Share filters: k-means in each layer, every filter becomes its cluster's centroid"""
 
     layers: LayerNames
@@ -101,7 +101,7 @@ class Cluster(Operation):
         return f"cluster {_names(self.layers)} to {kept} filters"
 
 
-class Finetune(Operation):
+class Finetune(Operation, frozen=True):
     """Train on the training split; keep the best state by validation"""
 
     epochs: Annotated[int, Meta(ge=1, le=100_000, description="passes over the training split")] = 10
@@ -132,7 +132,7 @@ class Finetune(Operation):
         return f"finetune {epochs} ({self.optimizer}, lr {self.lr:g}, {self.schedule}{stopped})"
 
 
-class Evaluate(Operation):
+class Evaluate(Operation, frozen=True):
     """Measure accuracy on a split"""
 
     split: Annotated[
@@ -143,15 +143,15 @@ class Evaluate(Operation):
         return f"evaluate on {self.split}"
 
 
-class Undo(Operation):
+class Undo(Operation, frozen=True):
     """Take back the last change of the model"""
 
 
-class Redo(Operation):
+class Redo(Operation, frozen=True):
     """Do again what was undone"""
 
 
-class Note(Operation):
+class Note(Operation, frozen=True):
     """Write a remark into the session"""
 
     text: Annotated[str, Meta(min_length=1, max_length=20_000, description="words for whoever plays this session")]

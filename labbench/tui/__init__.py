@@ -1,0 +1,1 @@
+"""What you see: Textual. Sends operations, draws sessions."""

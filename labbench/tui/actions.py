@@ -1,0 +1,170 @@
+"""Every action of the bench, once: bindings, footer, help screen, command palette and refusals are made from this."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from textual.binding import Binding
+
+from labbench.tui.situation import Situation
+
+FOOTER_KEYS = 6  # a line that fits 80 columns and can be read at a glance
+
+SHOWN = {"left": "←", "right": "→", "up": "↑", "down": "↓", "enter": "⏎", "pageup": "PgUp", "pagedown": "PgDn"}
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing a key, the mouse or the palette can do."""
+
+    name: str
+    keys: tuple[str, ...]
+    title: str
+    """A word or three: footer and palette."""
+    help: str
+    """One sentence: help screen and palette."""
+    group: str
+    """Heading in the help screen."""
+    where: tuple[str, ...] = ("bench", "player")
+    needs: tuple[str, ...] = ()
+    """What must be so: ready, idle, model, running, undo, redo, recipe, gone."""
+
+    @property
+    def key(self) -> str:
+        """The first key as people read it: "shift+up" → "shift+↑", "ctrl+p" → "^p"."""
+        return shown(self.keys[0])
+
+
+def shown(key: str) -> str:
+    """A key as people read it."""
+    *modifiers, last = key.split("+") if len(key) > 1 else [key]
+    text = SHOWN.get(last, last)
+    for modifier in reversed(modifiers):
+        text = f"^{text}" if modifier == "ctrl" else f"{modifier}+{text}"
+    return text
+
+
+BENCH, PLAYER = ("bench",), ("player",)
+CHANGE = ("ready", "idle", "model")
+
+ACTIONS: tuple[Action, ...] = (
+    # operations
+    Action("freeze", ("f",), "freeze", "Keep the marked layers (or the one under the cursor) as they are through finetuning.", "Operations", BENCH, CHANGE),  # noqa: E501
+    Action("unfreeze", ("F",), "unfreeze", "Let the marked layers (or the one under the cursor) train again.", "Operations", BENCH, CHANGE),  # noqa: E501
+    Action("prune", ("p",), "prune", "Remove weights or filters of the marked layers, or of all layers when none is marked.", "Operations", BENCH, CHANGE),  # noqa: E501
+    Action("unprune", ("P",), "unprune", "Let the zeros of the marked layers (or the one under the cursor) train again.", "Operations", BENCH, CHANGE),  # noqa: E501
+    Action("cluster", ("k",), "cluster", "Share filters by k-means in the marked layers, or in the one under the cursor.", "Operations", BENCH, CHANGE),  # noqa: E501
+    Action("finetune", ("t",), "finetune", "Train: pruned weights stay zero, frozen layers stand still.", "Operations", BENCH, CHANGE),  # noqa: E501
+    Action("evaluate", ("e",), "evaluate", "Measure accuracy on the test split.", "Operations", BENCH, CHANGE),
+    Action("stop", ("s",), "stop", "End the run within a second and keep what was learned.", "Operations", BENCH, ("running",)),  # noqa: E501
+    Action("undo", ("u",), "undo", "Take back the last change of the model.", "Operations", BENCH, (*CHANGE, "undo")),
+    Action("redo", ("U",), "redo", "Do again what was undone.", "Operations", BENCH, (*CHANGE, "redo")),
+    # layers
+    Action("mark", ("space",), "mark", "Mark or unmark the layer under the cursor; shift with ↑ ↓ marks a range.", "Layers", BENCH),  # noqa: E501
+    Action("mark_all", ("a",), "mark all", "Mark every layer shown, or none if all are marked.", "Layers", BENCH),
+    Action("mark_glob", ("*",), "mark by glob", "Mark the layers that a glob such as layer1.* names.", "Layers", BENCH),
+    Action("filter", ("/",), "filter", "Show only layers whose name holds the text or fits the glob; Escape shows all.", "Layers"),  # noqa: E501
+    Action("sort_left", ("<",), "sort by the column left", "Sort by the column to the left; left of the first: network order.", "Layers"),  # noqa: E501
+    Action("sort_right", (">",), "sort by the column right", "Sort by the column to the right. A click on a column's head does it too.", "Layers"),  # noqa: E501
+    Action("reverse", ("r",), "reverse order", "Turn the order of the rows round.", "Layers"),
+    Action("others", ("b",), "norms too", "Show or hide norms and other layers that cannot be pruned.", "Layers"),
+    # views
+    Action("loss", ("1",), "loss", "Show the loss over all finetuning, train and validation.", "Curves"),
+    Action("accuracy", ("2",), "accuracy", "Show the accuracy over all finetuning, train and validation.", "Curves"),
+    Action("sparsity", ("3",), "sparsity", "Show the sparsity over all finetuning.", "Curves"),
+    Action("histogram", ("4",), "histogram", "Show the weights of the layer under the cursor.", "Curves"),
+    Action("log_axis", ("y",), "log axis", "Draw the loss on a logarithmic axis, or on a linear one again.", "Curves"),
+    Action("pane_next", ("tab", "]"), "next pane", "Go to the next pane; in a small terminal, show it.", "Panes"),
+    Action("pane_previous", ("shift+tab", "["), "previous pane", "Go to the pane before.", "Panes"),
+    # session
+    Action("open", ("o",), "open", "Open a model, a session file or a recipe.", "Session", BENCH, ("idle",)),
+    Action("note", ("n",), "note", "Write a remark into the session; a player shows it as a caption.", "Session", BENCH, ("ready", "model")),  # noqa: E501
+    Action("save", ("w",), "save as", "Save the session under another name and go on recording there.", "Session", BENCH),  # noqa: E501
+    Action("export", ("x",), "export", "Write the model to a safetensors file.", "Session", BENCH, CHANGE),
+    Action("recipe_next", (".",), "next step", "Do the next step of the open recipe.", "Recipe", BENCH, ("ready", "idle", "recipe")),  # noqa: E501
+    Action("recipe_all", (":",), "all steps", "Do all remaining steps of the recipe; s stops after the running one.", "Recipe", BENCH, ("ready", "idle", "recipe")),  # noqa: E501
+    # player
+    Action("pause", ("space",), "pause", "Pause, or go on playing.", "Player", PLAYER),
+    Action("forward", ("right",), "next step", "Go to the end of the next operation and pause.", "Player", PLAYER),
+    Action("back", ("left",), "previous step", "Go back by one operation and pause.", "Player", PLAYER),
+    Action("faster", ("+", "="), "faster", "Play faster.", "Player", PLAYER),
+    Action("slower", ("-",), "slower", "Play slower.", "Player", PLAYER),
+    # program
+    Action("read", ("enter",), "read", "Read the whole note, or the history entry under the cursor.", "Program"),
+    Action("log", ("l",), "log", "Show the log and the events of this session.", "Program"),
+    Action("restart", ("ctrl+r",), "restart worker", "Start the worker again after it died.", "Program", BENCH, ("gone",)),  # noqa: E501
+    Action("help", ("?", "f1"), "help", "Explain the screen, its keys and its words.", "Program"),
+    Action("palette", ("ctrl+p",), "commands", "Find any action by its name.", "Program"),
+    Action("quit", ("q",), "quit", "End; a running operation is asked about. The session file has everything.", "Program"),  # noqa: E501
+)
+
+FOOTERS: dict[str, tuple[str, ...]] = {
+    "player": ("pause", "forward", "back", "faster", "slower", "read", "filter"),
+    "running": ("stop", "loss", "accuracy", "filter", "log", "quit"),
+    "empty": ("recipe_next", "recipe_all", "restart", "open", "log", "palette", "quit"),
+    "idle": ("recipe_next", "restart", "mark", "freeze", "prune", "cluster", "finetune", "evaluate", "undo"),
+}
+
+
+def actions_for(mode: str) -> tuple[Action, ...]:
+    """The actions of "bench" or "player"."""
+    return tuple(action for action in ACTIONS if mode in action.where)
+
+
+def bindings(mode: str) -> list[Binding]:
+    """The keys of "bench" or "player", for a screen; each has an id, so that a keymap can move it."""
+    return [
+        Binding(",".join(action.keys), f"do('{action.name}')", action.title, id=action.name, show=False)
+        for action in actions_for(mode)
+    ]
+
+
+def mode_of(situation: Situation) -> str:
+    """Whether this is a "bench" or a "player"."""
+    return "player" if situation.playing else "bench"
+
+
+def refusal(action: Action, situation: Situation) -> str:
+    """Why the action does not work now, as a sentence for the user; "" where it does."""
+    if mode_of(situation) not in action.where:
+        what = action.title
+        return f"this is a recording: {what} works at the bench" if situation.playing else f"{what} is for recordings"
+    return next((sentence for need in action.needs if (sentence := _missing(need, situation))), "")
+
+
+def footer(situation: Situation) -> Sequence[Action]:
+    """The keys that work now, most useful first, at most `FOOTER_KEYS`."""
+    if situation.playing:
+        kind = "player"
+    elif situation.running:
+        kind = "running"
+    else:
+        kind = "idle" if situation.model else "empty"
+    mode = actions_for(mode_of(situation))
+    named = [action for name in FOOTERS[kind] for action in mode if action.name == name]
+    return [action for action in named if not refusal(action, situation)][:FOOTER_KEYS]
+
+
+def _missing(need: str, situation: Situation) -> str:
+    match need:
+        case "ready":
+            return {
+                "ready": "",
+                "starting": "the bench is warming up: a moment",
+                "restoring": "the session is being restored: a moment",
+                "gone": "the worker is gone: ctrl+r starts it again",
+            }[situation.worker]
+        case "idle":
+            return f"{situation.running} is running: s stops it" if situation.running else ""
+        case "model":
+            return "" if situation.model else "no model is open: o opens one"
+        case "running":
+            return "" if situation.running else "nothing is running"
+        case "undo":
+            return "" if situation.undo else "nothing to undo: the model is as it was opened"
+        case "redo":
+            return "" if situation.redo else "nothing to redo: nothing was undone since the last change"
+        case "recipe":
+            return "" if situation.recipe else "no step of a recipe is left: o opens a recipe"
+        case "gone":
+            return "" if situation.worker == "gone" else "the worker is alive"
+    raise ValueError(need)

@@ -1,0 +1,37 @@
+"""What the bench screen may know beside the session: where the worker stands, what runs, what is open."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Worker = Literal["starting", "ready", "restoring", "gone"]
+
+
+@dataclass(frozen=True)
+class Playing:
+    """Where a player stands in its recording."""
+
+    position: int
+    total: int
+    speed: float
+    paused: bool
+    ended: bool
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Decides which keys work now, and why the others do not."""
+
+    worker: Worker = "starting"
+    running: str = ""
+    """Name of the operation that runs or was sent, or ""."""
+    model: bool = False
+    undo: bool = False
+    redo: bool = False
+    recipe: str = ""
+    """The recipe's next step in words, or "" where there is none."""
+    file: str = ""
+    """Name of the session file; "" until something is recorded."""
+    recording: bool = False
+    """Whether what happens is being written."""
+    playing: Playing | None = None
+    """Set in a player, which has no worker."""

@@ -3,8 +3,13 @@
 from labbench.bench.dataset import Dataset
 from labbench.bench.datasets.digits import DIGITS
 from labbench.bench.datasets.shapes import SHAPES
+from labbench.bench.datasets.vision import CIFAR10, CIFAR100, FASHION_MNIST, MNIST
 
 DATASETS: dict[str, Dataset] = {
     "digits": DIGITS,
     "shapes": SHAPES,
+    "mnist": MNIST,
+    "fashion-mnist": FASHION_MNIST,
+    "cifar10": CIFAR10,
+    "cifar100": CIFAR100,
 }

@@ -1,0 +1,158 @@
+"""MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100, read and downloaded by torchvision.
+
+It checks every download by its MD5, so no other pickle than the published ones is ever opened.
+"""
+
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labbench.bench.dataset import Dataset, Splits
+from labbench.bench.errors import BenchError
+
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+CIFAR10_FILES = (*(f"data_batch_{turn}" for turn in range(1, 6)), "test_batch", "batches.meta")
+CIFAR100_FILES = ("train", "test", "meta")
+
+CIFAR100_CLASSES = tuple(
+    """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+    castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+    elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard
+    lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear
+    pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark
+    shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone
+    television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+    """.split()  # noqa: SIM905 (as a list it is a hundred lines)
+)
+
+# What torchvision raises where a network, a disk or a file fails it. URLError, ConnectionError and timeouts are
+# OSError; a short file is a ValueError or an AssertionError in its reader of idx.
+FAILURES = (OSError, RuntimeError, HTTPException, ValueError, AssertionError)
+
+
+def _read(data_dir: Path, *, name: str, source: str, folder: str, files: Sequence[str], held_out: int) -> Splits:
+    """The splits of one of torchvision's classes; one image in `held_out` of its training part validates."""
+    from torchvision import datasets  # costs a second, so only when asked
+
+    reader = getattr(datasets, source)
+    try:
+        # CIFAR's pickles of 2009 spell a dtype in a way that NumPy has come to warn of.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
+            train, test = (reader(data_dir, train=part, download=True) for part in (True, False))
+        images, labels = _tensors(train)
+        test_part = _tensors(test)
+    except FAILURES as error:
+        raise BenchError(_trouble(name, data_dir / folder, files, error)) from error
+    # NumPy keeps the stream of RandomState frozen, so this split is the same with every version.
+    shuffled = torch.from_numpy(np.random.RandomState(1).permutation(len(labels)))
+    kept, held = shuffled[len(labels) // held_out :], shuffled[: len(labels) // held_out]
+    return {"train": (images[kept], labels[kept]), "validation": (images[held], labels[held]), "test": test_part}
+
+
+def _tensors(part: Any) -> tuple[Tensor, Tensor]:
+    """torchvision keeps MNIST as a tensor N×H×W and CIFAR as an array N×H×W×C."""
+    images, labels = torch.as_tensor(part.data), torch.as_tensor(part.targets)
+    images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+    if len(images) != len(labels):
+        raise ValueError(f"{len(images)} images but {len(labels)} labels")
+    return images, labels
+
+
+def _trouble(name: str, folder: Path, files: Sequence[str], error: Exception) -> str:
+    missing = [file for file in files if not (folder / file).is_file()]
+    reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+    if missing:
+        what = f"{name} is not in {folder} and could not be downloaded ({reason}); put {', '.join(missing)} there"
+    else:
+        what = f"{name} in {folder} is broken ({reason}); delete {', '.join(files)} there to download them again"
+    return f"{what}, or load digits or shapes, which need no network"
+
+
+MNIST = Dataset(
+    doc="""Handwritten digits, 28×28 gray: 70,000 images, a download of 11 MB
+
+    LeCun, Cortes and Burges 1998. 50,000 to train, 10,000 of the training file to validate (seed 1), 10,000 to test.
+    Found in the data folder as MNIST/raw/train-images-idx3-ubyte and so on, packed (.gz) or not.""",
+    classes=tuple("0123456789"),
+    shape=(1, 28, 28),
+    images={"train": 50_000, "validation": 10_000, "test": 10_000},
+    mean=(0.1307,),
+    std=(0.3081,),
+    flip=False,
+    read=partial(_read, name="mnist", source="MNIST", folder="MNIST/raw", files=IDX_FILES, held_out=6),
+    download=True,
+)
+
+FASHION_MNIST = Dataset(
+    doc="""Pictures of clothes, 28×28 gray: 70,000 images, a download of 30 MB
+
+    Xiao, Rasul and Vollgraf 2017 (arXiv 1708.07747), made to take the place of MNIST: same files, same size, harder.
+    50,000 to train, 10,000 of the training file to validate (seed 1), 10,000 to test.
+    Found in the data folder as FashionMNIST/raw/train-images-idx3-ubyte and so on, packed (.gz) or not.""",
+    classes=(
+        "T-shirt/top",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    ),
+    shape=(1, 28, 28),
+    images={"train": 50_000, "validation": 10_000, "test": 10_000},
+    mean=(0.2860,),
+    std=(0.3530,),
+    flip=True,
+    read=partial(
+        _read, name="fashion-mnist", source="FashionMNIST", folder="FashionMNIST/raw", files=IDX_FILES, held_out=6
+    ),
+    download=True,
+)
+
+CIFAR10 = Dataset(
+    doc="""Photographs in 10 classes, 3×32×32: 60,000 images, a download of 170 MB
+
+    Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
+    45,000 to train, 5,000 of the training files to validate (seed 1), 10,000 to test.
+    Found in the data folder as cifar-10-batches-py or cifar-10-python.tar.gz.""",
+    classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    shape=(3, 32, 32),
+    images={"train": 45_000, "validation": 5_000, "test": 10_000},
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2470, 0.2435, 0.2616),
+    flip=True,
+    read=partial(
+        _read, name="cifar10", source="CIFAR10", folder="cifar-10-batches-py", files=CIFAR10_FILES, held_out=10
+    ),
+    download=True,
+)
+
+CIFAR100 = Dataset(
+    doc="""Photographs in 100 classes, 3×32×32: 60,000 images, a download of 169 MB
+
+    Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images"; the fine labels.
+    45,000 to train, 5,000 of the training file to validate (seed 1), 10,000 to test.
+    Found in the data folder as cifar-100-python or cifar-100-python.tar.gz.""",
+    classes=CIFAR100_CLASSES,
+    shape=(3, 32, 32),
+    images={"train": 45_000, "validation": 5_000, "test": 10_000},
+    mean=(0.5071, 0.4865, 0.4409),
+    std=(0.2673, 0.2564, 0.2762),
+    flip=True,
+    read=partial(
+        _read, name="cifar100", source="CIFAR100", folder="cifar-100-python", files=CIFAR100_FILES, held_out=10
+    ),
+    download=True,
+)

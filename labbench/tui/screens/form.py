@@ -1,0 +1,293 @@
+"""The form of any operation, built from the catalogue: fields in, an operation out, with a live preview between."""
+
+import fnmatch
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Vertical, VerticalScroll
+from textual.content import Content
+from textual.css.query import NoMatches
+from textual.message import Message
+from textual.screen import ModalScreen
+from textual.timer import Timer
+from textual.widgets import Button, Input, Static
+
+from labbench.session.catalogue import Catalogue, Entry, Knob
+from labbench.session.check import BadInput, meant, operation_from
+from labbench.session.events import Previewed
+from labbench.session.operations import AnyOperation
+from labbench.session.snapshot import Snapshot
+from labbench.tui import preview
+from labbench.tui.fields import Field
+from labbench.tui.preview import PreviewPanel
+from labbench.tui.screens.dialog import Buttons, Dialog
+
+MENUS = {"method": "methods", "model": "models", "dataset": "datasets"}
+"""Fields that name an entry of the catalogue."""
+OWNERS = ("method", "model")
+"""Fields whose entry has knobs of its own, which fill `options`."""
+RARE = frozenset({"seed", "steps", "device", "momentum", "weight_decay", "tied", "keep", "weights"})
+ONLY_WITH: dict[str, tuple[str, object]] = {
+    "milestones": ("schedule", "multi-step"),
+    "gamma": ("schedule", "multi-step"),
+    "fraction": ("k", 0),
+}
+"""Fields that mean something only while another one has this value."""
+PREVIEWED = frozenset({"freeze", "unfreeze", "prune", "unprune", "cluster"})
+PAUSE = 0.15  # seconds without a key before a preview is asked for
+
+
+class More(Static, can_focus=True):
+    """The line that shows and hides the rarely used fields."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "screen.toggle_rare", "Show or hide", show=False)]
+
+
+class OperationForm(ModalScreen[AnyOperation | None]):
+    """Dismisses with the operation, or None. Asks for previews with `Changed`; the answer goes to `show_preview`."""
+
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (112, "-wide")]
+    DEFAULT_CSS = """
+    OperationForm { align: center middle; }
+    OperationForm #parts { height: 1fr; }
+    OperationForm #fields { height: 1fr; scrollbar-gutter: stable; }
+    OperationForm Vertical.part { height: auto; }
+    OperationForm Container { height: auto; }
+    OperationForm More { height: 1; color: $text-muted; pointer: pointer; }
+    OperationForm More:focus { text-style: bold reverse; }
+    OperationForm #problem { height: auto; color: $text-error; text-style: bold; display: none; }
+    OperationForm.-narrow PreviewPanel { height: 8; }
+    OperationForm.-wide #parts { layout: horizontal; }
+    OperationForm.-wide #fields { width: 1fr; }
+    OperationForm.-wide PreviewPanel { width: 1fr; height: 1fr; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", "Do it"),
+        Binding("ctrl+o", "submit", "Do it", show=False),
+        Binding("ctrl+t", "toggle_rare", "More settings"),
+        Binding("escape", "cancel", "Cancel"),
+    ]
+
+    class Changed(Message):
+        """The form holds a valid operation that differs from the last one: what would it do?"""
+
+        def __init__(self, operation: AnyOperation) -> None:
+            super().__init__()
+            self.operation = operation
+
+    def __init__(
+        self,
+        operation: str,
+        catalogue: Catalogue,
+        snapshot: Snapshot | None,
+        layers: tuple[str, ...] = (),
+        last: Mapping[str, object] | None = None,
+    ) -> None:
+        """`layers` are the marked ones; `last` holds the values of the last such operation."""
+        super().__init__()
+        entry = catalogue.entry("operations", operation)
+        assert entry is not None, f"no operation {operation}"
+        self._entry = entry
+        self._catalogue = catalogue
+        self._snapshot = snapshot
+        self._last = {**(last or {}), **({"layers": layers} if layers else {})}
+        self._announced: AnyOperation | None = None
+        self._timer: Timer | None = None
+        self._owner = next((knob.name for knob in entry.knobs if knob.name in OWNERS), None)
+
+    def compose(self) -> ComposeResult:
+        """Common fields, the chosen method's own, rare ones, and the preview."""
+        knobs = [knob for knob in self._entry.knobs if knob.kind != "options"]
+        rare = [knob for knob in knobs if knob.name in RARE]
+        title = f"{self._entry.name.capitalize()} · {self._entry.title}"
+        with Dialog(title):
+            with Container(id="parts"):
+                with VerticalScroll(id="fields", can_focus=False):
+                    for knob in knobs:
+                        if knob not in rare:
+                            yield self._field(knob)
+                        if knob.name == self._owner:
+                            yield Vertical(*self._option_fields(self._chosen_at_first(knob)), id="options", classes="part")
+                    if rare:
+                        yield More("", id="more")
+                        with Vertical(id="rare", classes="part"):
+                            for knob in rare:
+                                yield self._field(knob)
+                    yield Static("", id="problem", markup=False)
+                yield PreviewPanel()
+            rare_hint = " · ctrl+t more" if rare else ""
+            yield Buttons(
+                ("submit", self._entry.name.capitalize()),
+                ("cancel", "Cancel"),
+                hint=f"enter · esc · tab next · ←→↑↓ change{rare_hint}",
+            )
+
+    def on_mount(self) -> None:
+        """Begin with the first field, the rare ones hidden, and a preview."""
+        for rare in self.query("#rare"):
+            rare.display = False
+        self._name_more()
+        fields = list(self._fields())
+        if fields:
+            amount = next((field for field in fields if field.knob.name in ("amount", "k", "epochs")), None)
+            first = amount if amount and self._last.get("layers") else fields[0]
+            first.take_focus()
+        self._settle()
+        self._announce()
+
+    @property
+    def operation(self) -> AnyOperation | None:
+        """What the fields mean now, or None where one of them is wrong."""
+        return None if any(field.problem for field in self._fields()) else self._formed()[0]
+
+    def show_preview(self, event: Previewed) -> None:
+        """Show what the worker answered to `Changed`."""
+        try:
+            panel = self.query_one(PreviewPanel)
+        except NoMatches:
+            return  # an answer that came before the form was drawn, or after it went
+        panel.say(preview.previewed(self._snapshot, event, panel.content_size.width))
+
+    def action_submit(self) -> None:
+        """Dismiss with the operation; with something wrong, go to it instead."""
+        operation = self.operation
+        if operation is not None:
+            self.dismiss(operation)
+            return
+        wrong = next((field for field in self._fields() if field.problem), None)
+        if wrong:
+            if wrong.knob.name in RARE:
+                self.query_one("#rare").display = True
+                self._name_more()
+            wrong.take_focus()
+        self.app.bell()
+
+    def action_cancel(self) -> None:
+        """Dismiss with nothing."""
+        self.dismiss(None)
+
+    def action_toggle_rare(self) -> None:
+        """Show or hide the rarely used fields."""
+        for rare in self.query("#rare"):
+            rare.display = not rare.display
+            if rare.display:
+                next(iter(rare.query(Field))).take_focus()
+            else:
+                self.query_one(More).focus()
+        self._name_more()
+
+    def on_click(self, event: Any) -> None:
+        """A click on the line of rare fields is as good as its key."""
+        if isinstance(event.widget, More):
+            self.action_toggle_rare()
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "submit":
+            self.action_submit()
+        else:
+            self.action_cancel()
+
+    @on(Input.Submitted)
+    def _entered(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.action_submit()
+
+    @on(Field.Changed)
+    async def _changed(self, event: Field.Changed) -> None:
+        event.stop()
+        if event.field.knob.name == self._owner and event.field.parent is not self.query_one("#options"):
+            options = self.query_one("#options")
+            await options.remove_children()
+            await options.mount_all(self._option_fields(str(event.field.value)))
+        self._settle()
+        if self._timer:
+            self._timer.stop()
+        self._timer = self.set_timer(PAUSE, self._announce)
+
+    def _announce(self) -> None:
+        operation = self.operation
+        if operation is None or operation == self._announced:
+            return
+        self._announced = operation
+        panel = self.query_one(PreviewPanel)
+        if self._entry.name in PREVIEWED:
+            panel.wait()
+            self.post_message(self.Changed(operation))
+        else:
+            panel.say(preview.promise(operation, self._snapshot, self._catalogue))
+
+    def _settle(self) -> None:
+        """Show the fields that mean something now, and what is wrong with all of them together."""
+        values = {field.knob.name: field.value for field in self._fields(hidden=True)}
+        for field in self.query(Field):
+            other, needed = ONLY_WITH.get(field.knob.name, ("", None))
+            field.display = other not in values or values[other] == needed
+        self._name_more()
+        problem = "" if any(field.problem for field in self._fields()) else self._formed()[1]
+        line = self.query_one("#problem", Static)
+        line.display = bool(problem)
+        line.update(Content(f"✗ {problem}"))
+
+    def _formed(self) -> tuple[AnyOperation | None, str]:
+        raw: dict[str, object] = {"op": self._entry.name}
+        options: dict[str, object] = {}
+        for field in self._fields():
+            if field.parent is not None and field.parent.id == "options":
+                if field.value != field.knob.default:
+                    options[field.knob.name] = field.value
+            else:
+                raw[field.knob.name] = field.value
+        if options:
+            raw["options"] = options
+        try:
+            return operation_from(raw), ""
+        except BadInput as error:
+            return None, str(error)
+
+    def _fields(self, hidden: bool = False) -> Iterator[Field]:
+        return (field for field in self.query(Field) if hidden or field.display)
+
+    def _field(self, knob: Knob) -> Field:
+        entries: tuple[Entry, ...] = getattr(self._catalogue, MENUS[knob.name]) if knob.name in MENUS else ()
+        judge = self._judge_layers if knob.name == "layers" else None
+        return Field(knob, self._last.get(knob.name), entries, judge)
+
+    def _chosen_at_first(self, knob: Knob) -> str:
+        entries = getattr(self._catalogue, MENUS[knob.name])
+        names = [entry.name for entry in entries]
+        for name in (self._last.get(knob.name), knob.default):
+            if name in names:
+                return str(name)
+        return names[0] if names else ""
+
+    def _option_fields(self, chosen: str) -> list[Field]:
+        entry = self._catalogue.entry(MENUS[self._owner], chosen) if self._owner else None
+        last = self._last.get("options") if self._last.get(self._owner or "") == chosen else None
+        known = last if isinstance(last, Mapping) else {}
+        return [Field(knob, known.get(knob.name)) for knob in (entry.knobs if entry else ())]
+
+    def _judge_layers(self, names: tuple[str, ...]) -> tuple[str, str]:
+        if not names:
+            return "name at least one layer, or * for all", ""
+        if self._snapshot is None:
+            return "", ""
+        every = [row.name for row in self._snapshot.rows]
+        for name in names:
+            if not fnmatch.filter(every, name):
+                known = ", ".join(row.name for row in self._snapshot.rows if row.prunable)
+                return f"no layer matches {name}{meant(name, every)}; the layers are {known}", ""
+        layers = [row.name for row in self._snapshot.rows if row.prunable]
+        count = sum(any(fnmatch.fnmatchcase(layer, name) for name in names) for layer in layers)
+        return "", f"{count} of {len(layers)} layers"
+
+    def _name_more(self) -> None:
+        for more in self.query(More):
+            rare = self.query_one("#rare")
+            set_ones = sum(not field.problem and field.value != field.knob.default for field in rare.query(Field))
+            changed = f", {set_ones} changed" if set_ones else ""
+            names = ", ".join(field.knob.name.replace("_", " ") for field in rare.query(Field))
+            more.update(Content(f"{'▾' if rare.display else '▸'} advanced ({names}{changed})"))

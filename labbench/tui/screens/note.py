@@ -1,0 +1,156 @@
+"""Where words are typed: a note for the session, a path for a file."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Static, TextArea
+
+from labbench.session.operations import Note
+from labbench.tui.screens.confirm import Confirm
+from labbench.tui.screens.dialog import Buttons, Dialog
+
+LONGEST = 20_000  # characters of a note, as the operation says
+
+
+class NoteForm(ModalScreen[Note | None]):
+    """Dismisses with a note, or None. Enter makes a new line; ctrl+o saves."""
+
+    DEFAULT_CSS = """
+    NoteForm { align: center middle; }
+    NoteForm Dialog { height: 80%; max-height: 24; max-width: 90; }
+    NoteForm TextArea { height: 1fr; border: none; padding: 0; }
+    NoteForm #state { height: 1; color: $text-muted; }
+    NoteForm #state.-wrong { color: $text-error; text-style: bold; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+o", "save", "Save"),
+        Binding("escape", "cancel", "Cancel"),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """The text, how long it may be, and the buttons."""
+        with Dialog("Note · a remark in the session, shown as a caption when it is played"):
+            yield TextArea(tab_behavior="focus", compact=True)
+            yield Static("", id="state", markup=False)
+            yield Buttons(("save", "Save"), ("cancel", "Cancel"), hint="ctrl+o save · esc cancel · tab to the buttons")
+
+    def on_mount(self) -> None:
+        """Type at once."""
+        self.query_one(TextArea).focus()
+
+    def action_save(self) -> None:
+        """Dismiss with the note; an empty one is refused."""
+        text = self.query_one(TextArea).text.strip()
+        problem = "✗ a note needs at least one word" if not text else ""
+        if len(text) > LONGEST:
+            problem = f"✗ {len(text):,} characters; a note has at most {LONGEST:,}"
+        if problem:
+            state = self.query_one("#state", Static)
+            state.update(Content(problem))
+            state.add_class("-wrong")
+            self.query_one(TextArea).focus()
+        else:
+            self.dismiss(Note(text=text))
+
+    def action_cancel(self) -> None:
+        """Dismiss with nothing."""
+        self.dismiss(None)
+
+    @on(TextArea.Changed)
+    def _typed(self) -> None:
+        state = self.query_one("#state", Static)
+        state.remove_class("-wrong")
+        state.update("")
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "save":
+            self.action_save()
+        else:
+            self.action_cancel()
+
+
+class PathForm(ModalScreen[Path | None]):
+    """Dismisses with the path of a file to be written, or None. Asks before a file is replaced."""
+
+    DEFAULT_CSS = """
+    PathForm { align: center middle; }
+    PathForm Dialog { max-width: 100; width: 96%; }
+    PathForm Input { background: $surface; padding: 0 1; margin-top: 1; }
+    PathForm #state { height: auto; min-height: 2; color: $text-muted; padding-bottom: 1; }
+    PathForm #state.-wrong { color: $text-error; text-style: bold; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
+
+    def __init__(self, title: str, initial: str) -> None:
+        super().__init__()
+        self._title = title
+        self._initial = initial
+
+    def compose(self) -> ComposeResult:
+        """The path, what is there now, and the buttons."""
+        with Dialog(self._title, small=True):
+            yield Input(self._initial, compact=True, select_on_focus=False)
+            yield Static("", id="state", markup=False)
+            yield Buttons(("save", "Save"), ("cancel", "Cancel"), hint="enter save · esc cancel")
+
+    def on_mount(self) -> None:
+        """Type at once, at the end of the suggestion."""
+        path = self.query_one(Input)
+        path.focus()
+        path.cursor_position = len(path.value)
+        self._judge()
+
+    def action_cancel(self) -> None:
+        """Dismiss with nothing."""
+        self.dismiss(None)
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "save":
+            self._save()
+        else:
+            self.action_cancel()
+
+    @on(Input.Submitted)
+    def _save(self) -> None:
+        problem, _ = target(self.query_one(Input).value)
+        path = Path(self.query_one(Input).value).expanduser()
+        if problem:
+            self.app.bell()
+        elif path.exists():
+            question = f"{path} exists. Replace it?"
+            self.app.push_screen(Confirm(question, "Replace", "Keep"), lambda yes: self._decided(bool(yes), path))
+        else:
+            self.dismiss(path)
+
+    def _decided(self, replace: bool, path: Path) -> None:
+        if replace:
+            self.dismiss(path)
+
+    @on(Input.Changed)
+    def _judge(self) -> None:
+        problem, remark = target(self.query_one(Input).value)
+        state = self.query_one("#state", Static)
+        state.set_class(bool(problem), "-wrong")
+        state.update(Content(f"✗ {problem}" if problem else remark))
+
+
+def target(text: str) -> tuple[str, str]:
+    """What is wrong with this path as a file to be written ("" if nothing), and a remark on what is there."""
+    if not text.strip() or "\0" in text:
+        return "type the path of a file", ""
+    path = Path(text).expanduser()
+    try:
+        if path.is_dir():
+            return "this is a folder; add the name of a file", ""
+        if not path.parent.is_dir():
+            return f"there is no folder {path.parent}", ""
+        return "", "the file exists: you will be asked before it is replaced" if path.exists() else "a new file"
+    except OSError as error:
+        return error.strerror or str(error), ""

@@ -1,0 +1,82 @@
+"""What the app remembers from one run to the next: the theme, and the last values of every form."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from labbench.session.catalogue import knobs_of
+from labbench.session.check import BadInput, operation_from, wrong
+from labbench.session.operations import OPERATIONS, AnyOperation, Load
+
+THEME = "textual-dark"
+FORGOTTEN = frozenset({"layers", "steps", "text"})
+"""Fields of one occasion: which layers, where a run was stopped, what was noted."""
+
+
+class Remembered(Struct, kw_only=True):
+    """The file's content."""
+
+    theme: str = THEME
+    load: dict[str, Any] = {}
+    operations: dict[str, dict[str, Any]] = {}
+
+
+class Settings:
+    """Remembered values and the file they live in. A file that cannot be read or written is done without."""
+
+    def __init__(self, path: Path, remembered: Remembered | None = None) -> None:
+        self._path = path
+        self._remembered = remembered or Remembered()
+
+    @classmethod
+    def load(cls, path: Path) -> "Settings":
+        """The settings of this file; defaults where it is absent or broken."""
+        try:
+            return cls(path, msgspec.json.decode(path.read_bytes(), type=Remembered))
+        except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
+            return cls(path)
+
+    @property
+    def theme(self) -> str:
+        """Name of the chosen theme. It may be one that this Textual does not have."""
+        return self._remembered.theme
+
+    @theme.setter
+    def theme(self, name: str) -> None:
+        self._remembered.theme = name
+
+    def remember(self, operation: AnyOperation) -> None:
+        """Keep the values of this operation for the next form of its kind."""
+        raw = msgspec.to_builtins(operation)
+        name = raw.pop("op")
+        if isinstance(operation, Load):
+            self._remembered.load = raw
+        self._remembered.operations[name] = {key: value for key, value in raw.items() if key not in FORGOTTEN}
+
+    def last(self, name: str) -> dict[str, object]:
+        """The values of the last such operation, as far as they are still right."""
+        knobs = {knob.name: knob for knob in knobs_of(OPERATIONS[name])} if name in OPERATIONS else {}
+        given = self._remembered.operations.get(name, {})
+        return {key: value for key, value in given.items() if key in knobs and not wrong(knobs[key], value)}
+
+    def last_load(self) -> Load | None:
+        """The model and data that were opened last."""
+        with contextlib.suppress(BadInput):
+            operation = operation_from({"op": "load", **self._remembered.load})
+            return operation if isinstance(operation, Load) else None
+        return None
+
+    def save(self) -> None:
+        """Write the file in one step, so that no reader sees half of it; where that cannot be, go without."""
+        part = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(msgspec.json.format(msgspec.json.encode(self._remembered), indent=2))
+            part.replace(self._path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)

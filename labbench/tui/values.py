@@ -1,0 +1,107 @@
+"""Between what a person types into a field and what an operation holds: parse, show, step and explain a knob."""
+
+import math
+import re
+
+from labbench.session.catalogue import Knob
+from labbench.session.check import BadInput, bounds, wrong
+
+SEPARATORS = re.compile(r"[\s,;]+(?![^\[]*\])")  # not inside a glob's [1,2]
+SERIES = (1.0, 2.0, 5.0)  # mantissas of the steps of a learning rate
+
+
+def parse(knob: Knob, text: str) -> object:
+    """The value that the text means for this knob. `BadInput` is a sentence that says what would be right."""
+    value: object = text
+    try:
+        match knob.kind:
+            case "int":
+                value = int(text.replace(",", "").strip())
+            case "float":
+                value = _number(text)
+            case "texts":
+                value = tuple(word for word in SEPARATORS.split(text) if word)
+            case "ints":
+                value = tuple(int(word) for word in SEPARATORS.split(text) if word)
+    except ValueError:
+        raise BadInput(_sentence(knob)) from None
+    if wrong(knob, value):
+        raise BadInput(_sentence(knob))
+    return value
+
+
+def show(knob: Knob, value: object) -> str:
+    """A value as it stands in the field, so that `parse` gives it back."""
+    if value is None:
+        return ""
+    if isinstance(value, tuple | list):
+        return " ".join(str(item) for item in value)
+    return str(value)
+
+
+def range_of(knob: Knob) -> str:
+    """The range of a knob for its explanation: "0 to 1", "above 0", or ""."""
+    text = bounds(knob).strip()
+    return text.removeprefix("from ") if " to " in text or " below " in text else text
+
+
+def is_fraction(knob: Knob) -> bool:
+    """Whether the number reads better as percent: its range is 0 to 1."""
+    return knob.kind == "float" and knob.low == 0 and knob.high == 1
+
+
+def step(knob: Knob, value: float, up: bool) -> float:
+    """The next value above or below, inside the range: 5 % for fractions, 1-2-5 for open scales, doubles for powers of
+    two, else 1."""
+    if knob.kind == "int":
+        changed: float = _step_whole(knob, int(value), up)
+    elif is_fraction(knob) or (knob.low == 0 and knob.high is not None and knob.high <= 1):
+        changed = round((math.floor(value * 20 + 1e-9) + 1 if up else math.ceil(value * 20 - 1e-9) - 1) / 20, 10)
+    elif knob.low is not None and knob.low >= 0:
+        changed = _step_series(value, up)
+    else:
+        changed = value + (1 if up else -1)
+    return value if wrong(knob, changed) else changed
+
+
+def _step_whole(knob: Knob, value: int, up: bool) -> int:
+    default = knob.default
+    if isinstance(default, int) and default >= 16 and default & (default - 1) == 0:
+        return value * 2 if up else max(value // 2, 1)
+    return value + (1 if up else -1)
+
+
+def _step_series(value: float, up: bool) -> float:
+    if value == 0:
+        return 1e-5 if up else 0.0
+    exponent = math.floor(math.log10(value) + 1e-9)
+    ladder = [
+        float(f"{mantissa:g}e{power}") for power in (exponent - 1, exponent, exponent + 1) for mantissa in SERIES
+    ]
+    if up:
+        return min(one for one in ladder if one > value * (1 + 1e-9))
+    return max(one for one in ladder if one < value * (1 - 1e-9))
+
+
+def _number(text: str) -> float:
+    text = text.strip()
+    if text.count(",") == 1 and "." not in text:
+        text = text.replace(",", ".")
+    if text.endswith("%"):
+        return round(float(text[:-1]) / 100, 12)
+    return float(text)
+
+
+def _sentence(knob: Knob) -> str:
+    match knob.kind:
+        case "int":
+            return f"must be a whole number{bounds(knob)}"
+        case "float" if is_fraction(knob):
+            return f"must be a number{bounds(knob)}, such as 0.3 or 30 %"
+        case "float":
+            return f"must be a number{bounds(knob)}"
+        case "ints":
+            return "must be whole numbers, such as 5 8"
+        case "texts":
+            return "must be names, such as conv1 layer1.*"
+    return f"must be {wrong(knob, None)}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache, partial
-from math import cos, hypot, pi, sin, sqrt
+from math import cos, pi, sin, sqrt
 from pathlib import Path
 from typing import TypeAlias
 
@@ -27,35 +27,30 @@ Field: TypeAlias = Tensor
 
 
 def _disc(x: Field, y: Field, radius: float = 0.85) -> Field:
-    return torch.hypot(x, y) - radius
+    return (x * x + y * y).sqrt() - radius
 
 
 def _box(x: Field, y: Field, width: float, height: float) -> Field:
     return torch.maximum(x.abs() - width, y.abs() - height)
 
 
-def _wedge(x: Field, y: Field, corners: int) -> tuple[Field, Field]:
-    """The plane folded so that one half of one corner, centered on the x axis, stands for all."""
-    angle, turn = torch.atan2(y, x), 2 * pi / corners
-    folded = (angle - turn * torch.round(angle / turn)).abs()
-    radius = torch.hypot(x, y)
-    return radius * torch.cos(folded), radius * torch.sin(folded)
+def _sides(x: Field, y: Field, corners: int, apothem: float) -> Tensor:
+    """How far outside each side of a regular polygon, corners×N×32×32. One of the corners is on the x axis."""
+    angles = [(2 * turn + 1) * pi / corners for turn in range(corners)]
+    return torch.stack([x * cos(angle) + y * sin(angle) - apothem for angle in angles])
 
 
-def _polygon(x: Field, y: Field, corners: int, radius: float) -> Field:
-    x, y = _wedge(x, y, corners)
-    return (x - radius) * cos(pi / corners) + y * sin(pi / corners)
+def _polygon(x: Field, y: Field, corners: int, apothem: float) -> Field:
+    return _sides(x, y, corners, apothem).amax(0)
+
+
+def _star(x: Field, y: Field) -> Field:
+    """A pentagram: all that is outside of one side of its inner pentagon at most."""
+    return _sides(x, y, 5, 0.38).topk(2, dim=0).values[1]
 
 
 def _ring(x: Field, y: Field) -> Field:
     return _disc(x, y, 0.72).abs() - 0.21
-
-
-def _star(x: Field, y: Field) -> Field:
-    x, y = _wedge(x, y, 5)
-    tip, notch = 1.15, 0.55
-    dx, dy = notch * cos(pi / 5) - tip, notch * sin(pi / 5)
-    return ((x - tip) * dy - y * dx) / hypot(dx, dy)
 
 
 def _cross(x: Field, y: Field) -> Field:
@@ -75,15 +70,15 @@ def _heart(x: Field, y: Field) -> Field:
 
 
 def _arrow(x: Field, y: Field) -> Field:
-    return torch.minimum(_box(x + 0.4, y, 0.6, 0.26), _polygon(x - 0.3, y, 3, 0.85))
+    return torch.minimum(_box(x + 0.4, y, 0.6, 0.26), _polygon(x - 0.3, y, 3, 0.43))
 
 
 SHAPES_BY_NAME: dict[str, Callable[[Field, Field], Field]] = {
     "disc": _disc,
     "ring": _ring,
     "square": lambda x, y: _box(x, y, 0.75, 0.75),
-    "triangle": lambda x, y: _polygon(x, y, 3, 1.15),
-    "pentagon": lambda x, y: _polygon(x, y, 5, 0.97),
+    "triangle": lambda x, y: _polygon(x, y, 3, 0.58),
+    "pentagon": lambda x, y: _polygon(x, y, 5, 0.78),
     "star": _star,
     "cross": _cross,
     "crescent": _crescent,
@@ -118,19 +113,19 @@ def _pictures(rng: np.random.Generator, count: int, shape: Callable[[Field, Fiel
     number, color = partial(_uniform, rng, (count, 1, 1)), partial(_uniform, rng, (count, 3, 1, 1))
     y, x = torch.meshgrid(*2 * [torch.arange(SIDE) - (SIDE - 1) / 2], indexing="ij")
 
-    ground, contrast = color(0.1, 0.9), color(0.3, 0.6)
+    ground, contrast = color(0.1, 0.9), color(0.25, 0.6)
     canvas = ground + color(-0.2, 0.2) * _wave(number, x, y, 0.02, 0.1)
     canvas = canvas + color(-0.1, 0.1) * _wave(number, x, y, 0.15, 0.6)
     canvas = _stroke(canvas, number, color, x, y)
 
-    turn, radius = number(-pi, pi), number(7, 12)
-    dx, dy = x - number(-4, 4), y - number(-4, 4)
+    turn, radius = number(-pi, pi), number(6, 11)
+    dx, dy = x - number(-5, 5), y - number(-5, 5)
     edge = shape((turn.cos() * dx + turn.sin() * dy) / radius, (turn.cos() * dy - turn.sin() * dx) / radius) * radius
     ink = torch.where(ground < 0.5, ground + contrast, ground - contrast)
     canvas = _cover(canvas, ink + color(-0.15, 0.15) * _wave(number, x, y, 0.05, 0.3), edge)
 
     canvas = _stroke(canvas, number, color, x, y)
-    canvas = canvas + color(0.02, 0.08)[:, :1] * torch.from_numpy(rng.standard_normal(canvas.shape, dtype=np.float32))
+    canvas = canvas + color(0.02, 0.1)[:, :1] * torch.from_numpy(rng.standard_normal(canvas.shape, dtype=np.float32))
     return (canvas.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
@@ -154,7 +149,7 @@ def _stroke(canvas: Tensor, number: Uniform, color: Uniform, x: Field, y: Field)
 
 def _cover(canvas: Tensor, color: Tensor, pixels_from_edge: Field) -> Tensor:
     """Paint what is inside, with an edge one pixel soft."""
-    return torch.lerp(canvas, color.expand_as(canvas), (0.5 - pixels_from_edge).clamp(0, 1).unsqueeze(1))
+    return canvas + (color - canvas) * (0.5 - pixels_from_edge).clamp(0, 1).unsqueeze(1)
 
 
 SHAPES = Dataset(

@@ -1,0 +1,278 @@
+"""The command line: reads the arguments, refuses what cannot be meant, and starts the app or a headless command.
+Imports what a command needs when it runs, so that `--help` is there at once."""
+
+import argparse
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from labbench import __version__
+from labbench.exits import BAD, BUG, CANNOT, INTERRUPTED, SAME, say
+
+if TYPE_CHECKING:
+    from labbench.session.operations import Load, Value
+    from labbench.session.recipe import Recipe
+
+HEADLESS = """headless commands (each has --help):
+  labbench replay FILE [--check]       do a session's operations again; --check gives a verdict for each
+  labbench run RECIPE [--out FILE]     do a recipe's operations
+  labbench show FILE [--recipe]        what a session did and what the model is now
+  labbench list models|datasets|methods|operations
+  labbench export FILE --to MODEL.safetensors
+and in the terminal:
+  labbench play FILE                   watch a recording in the bench's screens
+"""
+EPILOG = f"""{HEADLESS}
+exit codes: 0 done (replay --check: the same) · 1 refused or differs · 2 bad file or command line · 3 cannot run here ·
+70 a bug, described in the log · 130 stopped with ctrl+c
+"""
+LISTS = ("models", "datasets", "methods", "operations")
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where the help is, and end with exit code 2."""
+        self.exit(BAD, f"{self.prog}: {message} ({self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SAME
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return say(f"{where}{error.strerror or error}", CANNOT)
+    except Exception:  # noqa: BLE001 — the last place where a bug can become a sentence
+        return say(f"this is a bug in labbench; {_log()} describes it", BUG)
+    return code
+
+
+def _log() -> Path:
+    from labbench import folders
+
+    log = folders.log()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        file.write(traceback.format_exc())
+    return log
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] not in COMMANDS:
+        if problem := _no_such_command(arguments):
+            return say(problem, BAD)
+        return _app(app_parser().parse_args(arguments))
+    given = command_parser(arguments[0]).parse_args(arguments[1:])
+    if arguments[0] == "play":
+        return _play(given)
+    from labbench import commands
+
+    match arguments[0]:
+        case "replay":
+            return commands.replay(given.file, given.check, given.out, given.device, given.data_dir)
+        case "run":
+            return commands.run(given.file, given.out, given.device, given.data_dir)
+        case "show":
+            return commands.show(given.file, given.form)
+        case "list":
+            return commands.catalogue(given.what, given.json)
+        case _:
+            return commands.export(given.file, given.to, given.force, given.device, given.data_dir)
+
+
+def app_parser() -> argparse.ArgumentParser:
+    """What `labbench` takes without a command."""
+    parser = Parser(
+        prog="labbench",
+        description="An interactive lab bench in the terminal for pruning neural networks by hand.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a session to continue, or a recipe (.toml)")
+    parser.add_argument("--model", help="open this model at once, on --dataset (digits)")
+    parser.add_argument("--dataset", help="open this data set at once, with --model (lenet-5)")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the model")
+    parser.add_argument("--weights", default="", metavar="FILE", help="start from these weights")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--seed", type=int, default=0, help="of the initial weights")
+    parser.add_argument("--session", type=Path, metavar="FILE", help="record here (a session that is there goes on)")
+    _data_dir(parser)
+    parser.add_argument("--version", action="version", version=f"labbench {__version__}")
+    return parser
+
+
+COMMANDS = {
+    "play": "Watch a recorded session in the bench's screens, without torch.",
+    "replay": "Do a session's finished operations again, one line each.",
+    "run": "Do a recipe's operations, one line each.",
+    "show": "Show what a session did, the layers now, and the sums.",
+    "list": "List what can be chosen, with knobs, ranges and defaults.",
+    "export": "Write a session's final model to a safetensors file.",
+}
+
+
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """What one of the commands takes."""
+    parser = Parser(prog=f"labbench {name}", description=COMMANDS[name])
+    if name == "list":
+        parser.add_argument("what", choices=LISTS, metavar="|".join(LISTS), help="what to list")
+        parser.add_argument("--json", action="store_true", help="as JSON")
+        return parser
+    parser.add_argument("file", type=Path, metavar="RECIPE" if name == "run" else "FILE", help=_file_help(name))
+    if name == "replay":
+        parser.add_argument("--check", action="store_true", help="compare each step with the recording")
+    if name == "show":
+        form = parser.add_mutually_exclusive_group()
+        form.add_argument("--json", dest="form", action="store_const", const="json", default="text", help="as JSON")
+        form.add_argument("--recipe", dest="form", action="store_const", const="recipe", help="as a recipe (TOML)")
+    if name in ("replay", "run"):
+        parser.add_argument("--out", type=Path, metavar="SESSION", help="record to this new file")
+    if name == "export":
+        parser.add_argument("--to", type=Path, required=True, metavar="MODEL.safetensors", help="the file to write")
+        parser.add_argument("--force", action="store_true", help="replace the file if it is there")
+    if name in ("replay", "run", "export"):
+        parser.add_argument("--device", default="", help="compute here instead: auto, cpu, cuda, cuda:1, mps")
+        _data_dir(parser)
+    return parser
+
+
+def _file_help(name: str) -> str:
+    return {"run": "a recipe (.toml)", "show": "a session or a recipe (.toml)"}.get(name, "a session")
+
+
+def _data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data sets lie or are downloaded to")
+
+
+def _app(given: argparse.Namespace) -> int:
+    from labbench.session import recipe as recipes
+    from labbench.session.check import BadInput
+
+    recipe: Recipe | None = None
+    session_path = given.session
+    try:
+        load = _load(given)
+        if given.file:
+            if problem := _unusable(given):
+                return say(problem, BAD)
+            if given.file.suffix == ".toml":
+                recipe = recipes.read(given.file)
+            else:
+                session_path = given.file
+        if load and session_path and session_path.exists():
+            return say(f"{session_path} is there and goes on as it is; leave out --model and --dataset", BAD)
+    except BadInput as error:
+        return say(str(error), BAD)
+    if code := _no_terminal():
+        return code
+    from labbench.tui.app import main as start
+
+    return start(session_path=session_path, load=load, recording=None, recipe=recipe, data_dir=given.data_dir)
+
+
+def _no_such_command(arguments: list[str]) -> str:
+    """A sentence where the first argument is a mistyped command, or ""."""
+    name = arguments[0] if arguments else ""
+    if not name or name.startswith("-") or Path(name).suffix or Path(name).exists():
+        return ""
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean labbench {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"
+    return f"no command or file {name}; {hint}"
+
+
+def _unusable(given: argparse.Namespace) -> str:
+    """Why the file that the app was given cannot be opened, or ""."""
+    name = str(given.file)
+    if not given.file.exists():
+        folder = given.file.parent
+        there = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        near = difflib.get_close_matches(given.file.name, there, n=1)
+        return f"no file {name}" + (f"; did you mean {folder / near[0]}?" if near else "")
+    if given.model or given.dataset:
+        return f"{name} says what to open; leave out --model and --dataset"
+    if given.session and given.file.suffix != ".toml":
+        return f"{name} goes on in its own file; leave out --session"
+    return ""
+
+
+def _load(given: argparse.Namespace) -> "Load | None":
+    """What to open at once. `BadInput` where the catalogue has no such thing."""
+    from labbench.session import catalogue
+    from labbench.session.check import BadInput, check_fields, listed, meant
+    from labbench.session.operations import Load
+
+    if not given.model and not given.dataset:
+        if given.option or given.weights:
+            raise BadInput("--option and --weights go with --model")
+        return None
+    menus = catalogue.shipped()
+    load = Load(
+        model=given.model or "lenet-5",
+        dataset=given.dataset or "digits",
+        options=dict(_option(text) for text in given.option),
+        weights=given.weights,
+        seed=given.seed,
+        device=given.device,
+    )
+    for kind, word, name in (("models", "model", load.model), ("datasets", "data set", load.dataset)):
+        names = [entry.name for entry in getattr(menus, kind)]
+        if name not in names:
+            raise BadInput(f"no {word} {name}; there are {listed(names)}{meant(name, names)}")
+    entry = menus.entry("models", load.model)
+    check_fields(load.model, entry.knobs if entry else (), load.options)
+    return load
+
+
+def _option(text: str) -> "tuple[str, Value]":
+    from labbench.session.check import BadInput
+
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise BadInput(f"--option takes NAME=VALUE, not {text}")
+    if value in ("true", "false"):
+        return name, value == "true"
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, value
+
+
+def _play(given: argparse.Namespace) -> int:
+    from labbench.session.jsonl import BadFile, read
+
+    try:
+        _, session, notice = read(given.file)
+    except BadFile as error:
+        return say(str(error), BAD)
+    if notice:
+        say(notice)
+    if code := _no_terminal():
+        return code
+    from labbench.tui.app import main as start
+
+    return start(session_path=None, load=None, recording=session, recipe=None, data_dir=None)
+
+
+def _no_terminal() -> int:
+    """0 where the app can be drawn; else the exit code, after a sentence that says what to use instead."""
+    if all(stream.isatty() for stream in (sys.stdin, sys.stderr)) and os.environ.get("TERM") != "dumb":
+        return SAME
+    return say(
+        "the bench needs a terminal; without one use labbench replay, run, show, list or export (labbench --help)",
+        CANNOT,
+    )

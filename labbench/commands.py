@@ -1,0 +1,354 @@
+"""The headless commands: replay, run, show, list and export. stdout is data, stderr is narration."""
+
+import asyncio
+import collections
+import sys
+import tempfile
+from collections.abc import Coroutine, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from labbench import client
+from labbench.exits import BAD, CANNOT, DIFFERS, INTERRUPTED, SAME, say
+from labbench.headless import CannotRun, Refused, Stopped, export_model, perform
+from labbench.session import compare, recipe, report
+from labbench.session.catalogue import Entry, Knob, shipped
+from labbench.session.check import BadInput, bounds, listed
+from labbench.session.compare import Judgment, Verdict
+from labbench.session.events import AnyEvent, Environment, Finished, Progress, Restore
+from labbench.session.jsonl import BadFile, Header, read
+from labbench.session.operations import AnyOperation, Finetune, Load
+from labbench.session.session import Session, Step
+
+Result = TypeVar("Result")
+
+
+def replay(file: Path, check: bool, out: Path | None, device: str, data_dir: Path | None) -> int:
+    """Do a session's finished operations again; with `check`, compare each with the recording."""
+    opened = _open(file)
+    if opened is None or _taken(out, "--out"):
+        return BAD
+    header, recording = opened
+    if not recording.steps:
+        return say(f"{file}: nothing to do again: no operation was finished", BAD)
+    operations = [_moved(step.operation, device) for step in recording.steps]
+    checker = Checker(header.environment, recording) if check else None
+    printer = Printer(operations, checker)
+    with tempfile.TemporaryDirectory(prefix="labbench-") as checkpoints:  # what is replayed is computed, not looked up
+        command = client.worker_command(data_dir, Path(checkpoints))
+        try:
+            _run(perform(operations, printer.see, command=command, title=header.title, out=out))
+        except Refused as error:
+            failed = operations[printer.finished]
+            if isinstance(failed, Load):
+                return say(f"step {printer.finished + 1} cannot be done here: {error}", CANNOT)
+            if not checker:
+                return say(f"step {printer.finished + 1}, {failed.describe()}: {error}", DIFFERS)
+            printer.fail(str(error))
+        except CannotRun as error:
+            return say(str(error), CANNOT)
+        except Stopped:
+            return say("stopped", INTERRUPTED)
+    return checker.close() if checker else SAME
+
+
+def run(file: Path, out: Path | None, device: str, data_dir: Path | None) -> int:
+    """Do a recipe's operations, from the first to the last or to the one that fails."""
+    try:
+        steps = recipe.read(file)
+    except BadInput as error:
+        return say(str(error), BAD)
+    if _taken(out, "--out"):
+        return BAD
+    operations = [_moved(operation, device) for operation in steps.steps]
+    printer = Printer(operations, None)
+    command = client.worker_command(data_dir)
+    try:
+        _run(perform(operations, printer.see, command=command, title=steps.title, out=out))
+    except Refused as error:
+        return say(f"{file}: step {printer.finished + 1}: {error}", DIFFERS)
+    except CannotRun as error:
+        return say(str(error), CANNOT)
+    except Stopped:
+        return say(f"stopped; {out} has what was done" if out else "stopped", INTERRUPTED)
+    return SAME
+
+
+def show(file: Path, form: str) -> int:
+    """Print a session or a recipe: as text, as "json" or as "recipe"."""
+    if file.suffix == ".toml":
+        return _show_recipe(file, form)
+    opened = _open(file)
+    if opened is None:
+        return BAD
+    header, session = opened
+    match form:
+        case "json":
+            _print_json(_session_value(header, session))
+        case "recipe":
+            if not session.steps:
+                return say(f"{file}: no recipe: no operation was finished", BAD)
+            title = header.title.strip() or file.stem
+            print(
+                recipe.write(recipe.Recipe(title=title, steps=tuple(step.operation for step in session.steps))), end=""
+            )
+        case _:
+            _print_lines(_session_lines(header, session))
+    return SAME
+
+
+def catalogue(what: str, json: bool) -> int:
+    """Print a menu: models, datasets, methods or operations."""
+    entries: tuple[Entry, ...] = getattr(shipped(), what)
+    if json:
+        _print_json(entries)
+        return SAME
+    for entry in entries:
+        facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in entry.facts.items())
+        print(f"{entry.name}: {entry.title}" + (f" ({facts})" if facts else ""))
+        if entry.knobs:
+            cells = [(knob.name, _kind(knob), _default(knob), knob.help) for knob in entry.knobs]
+            _print_lines(f"    {line}" for line in report.columns(cells, [True] * 4))
+    return SAME
+
+
+def export(file: Path, to: Path, force: bool, device: str, data_dir: Path | None) -> int:
+    """Write the model that a session ends with to a safetensors file."""
+    opened = _open(file)
+    if opened is None or (not force and _taken(to, "--to")):
+        return BAD
+    _, session = opened
+    if not session.changes:
+        return say(f"{file}: nothing to export: no model was opened", BAD)
+    restore = Restore(done=tuple(_moved(operation, device) for operation in session.changes))
+    if not device:  # on another device other weights come out: the checkpoints are of the recorded one
+        restore = msgspec.structs.replace(restore, fingerprints=session.restore().fingerprints[: len(restore.done)])
+    printer = Printer([], None)
+    command = client.worker_command(data_dir)
+    try:
+        made, written = _run(export_model(restore, to.absolute(), printer.see, command=command))
+    except Refused as error:
+        return say(f"{file}: {error}", DIFFERS)
+    except CannotRun as error:
+        return say(str(error), CANNOT)
+    except Stopped:
+        return say("stopped; nothing was written", INTERRUPTED)
+    if session.snapshot and made.snapshot and session.snapshot.fingerprint != made.snapshot.fingerprint:
+        say("computed again here, the weights are not those of the recording to the last bit")
+    print(f"{written.path}  {written.size:,} bytes")
+    return SAME
+
+
+class Printer:
+    """Prints a line for each finished operation, and on a terminal how far the running one is."""
+
+    def __init__(self, operations: Sequence[AnyOperation], checker: "Checker | None") -> None:
+        self.finished = 0
+        self._operations = operations
+        self._width = report.operations_width(operations)
+        self._checker = checker
+        self._live = sys.stderr.isatty()
+
+    def see(self, session: Session, event: AnyEvent) -> None:
+        """Take in one event of the session."""
+        if self._live:
+            line = f"\r\x1b[K{_progress_words(event)}" if isinstance(event, Progress) else "\r\x1b[K"
+            print(line, end="", file=sys.stderr, flush=True)
+        if isinstance(event, Finished):
+            self._step(session)
+
+    def fail(self, error: str) -> None:
+        """Give the verdicts of a step that failed and of those that it takes with it. Only with a checker."""
+        assert self._checker
+        failed = self.finished + 1
+        reason = f"it failed here: {error}"
+        for operation in self._operations[self.finished :]:
+            self.finished += 1
+            judgment = Judgment(Verdict.DIFFERS, reason)
+            if self.finished > failed:
+                judgment = Judgment(Verdict.INCOMPARABLE, f"step {failed} failed here")
+            self._checker.count(judgment)
+            print(f"{self.finished:>3}  {report.plain(operation.describe()).ljust(self._width)}  {_verdict(judgment)}")
+
+    def _step(self, session: Session) -> None:
+        if not self.finished:
+            if self._checker and session.environment:
+                _print_lines(self._checker.surroundings(session.environment))
+            print(report.step_head(self._width) + ("  verdict" if self._checker else ""))
+        self.finished += 1
+        line = report.step_line(session.steps[-1], self._width)
+        print(f"{line}  {_verdict(self._checker.judge(session))}" if self._checker else line, flush=True)
+        _print_lines(f"     · {report.plain(remark)}" for remark in session.steps[-1].event.remarks)
+
+
+class Checker:
+    """Compares the steps of a replay with the recording, one by one, and counts the verdicts."""
+
+    def __init__(self, first: Environment | None, recording: Session) -> None:
+        self._recording = recording
+        self._environments = compare.environments(recording, first)
+        self._counts: collections.Counter[Verdict] = collections.Counter()
+
+    def surroundings(self, here: Environment) -> list[str]:
+        """What differs between where it was recorded and here, a line each."""
+        found = [line for then in self._environments for line in compare.differences(then, here)]
+        return [f"environment: {report.plain(line)}" for line in dict.fromkeys(found)] or ["environment: the same"]
+
+    def judge(self, session: Session) -> Judgment:
+        """The verdict for the session's last step."""
+        number = len(session.steps) - 1
+        assert session.environment
+        away = compare.elsewhere(self._environments[number], session.environment)
+        judgment = compare.judge(self._recording.steps[number].event, session.steps[-1].event, session.changes, away)
+        self.count(judgment)
+        return judgment
+
+    def count(self, judgment: Judgment) -> None:
+        """Take a verdict into the sums."""
+        self._counts[judgment.verdict] += 1
+
+    def close(self) -> int:
+        """Print the sums; returns the exit code."""
+        words = ", ".join(f"{self._counts[verdict]} {verdict}" for verdict in Verdict if self._counts[verdict])
+        print(f"{self._counts.total()} steps: {words}")
+        return DIFFERS if self._counts[Verdict.DIFFERS] else SAME
+
+
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    try:
+        return asyncio.run(work)
+    except asyncio.CancelledError:
+        raise Stopped from None
+
+
+def _open(file: Path) -> tuple[Header, Session] | None:
+    try:
+        header, session, notice = read(file)
+    except BadFile as error:
+        say(str(error), BAD)
+        return None
+    if notice:
+        say(notice)
+    return header, session
+
+
+def _taken(path: Path | None, option: str) -> bool:
+    """Whether a file cannot be made new there; says why."""
+    if path is None:
+        return False
+    if path.exists():
+        say(f"{path} is already there; {option} takes a new file", BAD)
+    elif not path.absolute().parent.is_dir():
+        say(f"{option}: no folder {path.parent}", BAD)
+    else:
+        return False
+    return True
+
+
+def _moved(operation: AnyOperation, device: str) -> AnyOperation:
+    """The operation on another device, or as it is where none is given."""
+    if device and isinstance(operation, Load):
+        return msgspec.structs.replace(operation, device=device)
+    if device and isinstance(operation, Finetune):
+        return msgspec.structs.replace(operation, device="")
+    return operation
+
+
+def _verdict(judgment: Judgment) -> str:
+    return report.plain(f"{judgment.verdict}: {judgment.reason}" if judgment.reason else judgment.verdict)
+
+
+def _progress_words(event: Progress) -> str:
+    words = [event.phase, f"{100 * event.fraction:.0f} %"]
+    if event.epochs:
+        words.append(f"epoch {event.epoch}/{event.epochs}")
+    if event.loss is not None:
+        words.append(f"loss {event.loss:.3f}")
+    if event.eta is not None:
+        words.append(f"{event.eta:.0f} s left")
+    return report.plain("  ".join([*words, event.note]))
+
+
+def _show_recipe(file: Path, form: str) -> int:
+    try:
+        found = recipe.read(file)
+    except BadInput as error:
+        return say(str(error), BAD)
+    match form:
+        case "json":
+            _print_json(found)
+        case "recipe":
+            print(recipe.write(found), end="")
+        case _:
+            about = [report.plain(found.about)] if found.about else []
+            steps = [f"{number:>3}  {report.plain(step.describe())}" for number, step in enumerate(found.steps, 1)]
+            _print_lines([report.plain(found.title), *about, "", *steps])
+    return SAME
+
+
+def _session_lines(header: Header, session: Session) -> list[str]:
+    lines = [report.plain(line) for line in (header.title, header.created) if line]
+    lines += ["", *report.history(session.steps)] if lines else report.history(session.steps)
+    if session.snapshot:
+        lines += ["", *report.layer_table(session.snapshot), "", *report.totals(session.snapshot)]
+    if session.problem:
+        lines += ["", f"it ended with: {report.plain(session.problem.error)}"]
+    return lines
+
+
+def _session_value(header: Header, session: Session) -> dict[str, object]:
+    return {
+        "title": header.title,
+        "created": header.created,
+        "environment": session.environment,
+        "steps": [_step_value(step) for step in session.steps],
+        "snapshot": session.snapshot,
+    }
+
+
+def _step_value(step: Step) -> dict[str, object]:
+    value: dict[str, object] = {
+        "number": step.number,
+        "words": step.operation.describe(),
+        "operation": step.operation,
+        "remarks": step.event.remarks,
+        "seconds": step.event.seconds,
+    }
+    if snapshot := step.event.snapshot:
+        value |= {
+            "sparsity": snapshot.prunable.sparsity,
+            "nonzero": snapshot.whole.nonzero,
+            "parameters": snapshot.whole.now,
+            "accuracy": {split: accuracy.top1 for split, accuracy in snapshot.accuracy.items()},
+            "fingerprint": snapshot.fingerprint,
+        }
+    return value
+
+
+def _kind(knob: Knob) -> str:
+    if knob.kind == "choice":
+        return listed(knob.choices)
+    return knob.kind + bounds(knob)
+
+
+def _default(knob: Knob) -> str:
+    match knob.default:
+        case None:
+            return "" if knob.kind == "options" else "must be given"
+        case tuple():
+            return f"default {listed(knob.default) or 'none'}"
+        case "":
+            return "default empty"
+        case _:
+            return f"default {msgspec.json.encode(knob.default).decode().strip(chr(34))}"
+
+
+def _print_json(value: object) -> None:
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)

@@ -1,0 +1,164 @@
+"""The bench without a screen: does operations one after the other through a worker and records what happens. It prints
+nothing; whoever calls sees every event."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from labbench.client import Client
+from labbench.session.events import (
+    AnyEvent,
+    AnyRequest,
+    Died,
+    Export,
+    Exported,
+    Failed,
+    Finished,
+    Ready,
+    Restore,
+    Restored,
+    Stop,
+)
+from labbench.session.jsonl import VERSION, Header, Writer
+from labbench.session.operations import AnyOperation, Finetune, Load
+from labbench.session.session import Session
+
+See = Callable[[Session, AnyEvent], None]
+
+
+class CannotRun(Exception):
+    """Nothing can be computed here: no worker, or not the device that was asked for."""
+
+
+class Refused(Exception):
+    """The bench refused a request, or broke over it."""
+
+
+class Stopped(Exception):
+    """The user asked to stop; what was done is in the session and its file."""
+
+
+async def perform(
+    operations: Sequence[AnyOperation], see: See, *, command: Sequence[str], title: str = "", out: Path | None = None
+) -> Session:
+    """Do the operations in order; ctrl+c stops the running one, keeping what was learned.
+
+    Raises `CannotRun`, `Refused` or `Stopped`, and `OSError` where `out` cannot be written; what was done until then
+    was seen, and stands in `out`.
+    """
+    session = Session(title)
+    async with Bench(command) as bench:
+        ready = await bench.ready()
+        _check_devices(operations, ready)
+        session.append(0.0, ready)
+        created = datetime.now().astimezone().isoformat(timespec="seconds")
+        header = Header(labbench=VERSION, title=title, created=created, environment=ready.environment)
+        writer = Writer(out, header) if out else None
+        start = time.monotonic()
+        try:
+            see(session, ready)
+            for operation in operations:
+                async for event in bench.ask(operation):
+                    seconds = time.monotonic() - start
+                    session.append(seconds, event)
+                    if writer:
+                        writer.write(seconds, event)
+                    see(session, event)
+                bench.stop_if_asked()
+        finally:
+            if writer:
+                writer.close()
+    return session
+
+
+async def export_model(restore: Restore, to: Path, see: See, *, command: Sequence[str]) -> tuple[Session, Exported]:
+    """Stand where a session had left it and write the model to a file. Raises as `perform` does."""
+    session, written = Session(), None
+    async with Bench(command) as bench:
+        ready = await bench.ready()
+        _check_devices(restore.done, ready)
+        for request in (restore, Export(path=str(to))):
+            async for event in bench.ask(request):
+                session.append(session.seconds, event)
+                see(session, event)
+                written = event
+            bench.stop_if_asked()
+    assert isinstance(written, Exported)
+    return session, written
+
+
+class Bench:
+    """A worker that is asked one thing at a time. The first ctrl+c asks it to stop, the second does not wait for it."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._asked_to_stop = False
+        self._ready = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> "Bench":
+        try:
+            self._client = await Client.start(self._command)
+        except OSError as error:
+            raise CannotRun(f"the worker cannot be started: {error}") from None
+        self._events: AsyncIterator[AnyEvent] = self._client.events()
+        self._main = asyncio.current_task()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+        await self._client.close()
+
+    async def ready(self) -> Ready:
+        """Wait until the worker has imported what it needs."""
+        async for event in self._events:
+            if isinstance(event, Ready):
+                self._ready = True
+                return event
+            if isinstance(event, Died):
+                raise CannotRun(event.error)
+        raise CannotRun("the worker ended before it was ready")
+
+    async def ask(self, request: AnyRequest) -> AsyncIterator[AnyEvent]:
+        """Every event up to the one that answers the request. Raises `Refused` or `CannotRun` after giving the last."""
+        await self._client.send(request)
+        async for event in self._events:
+            yield event
+            match event:
+                case Finished() | Restored() | Exported():
+                    return
+                case Failed() if event.operation is not None or isinstance(request, Restore | Export):
+                    self.stop_if_asked()
+                    raise Refused(event.error)
+                case Died():
+                    raise CannotRun(event.error)
+                case _:
+                    pass
+        raise CannotRun("the worker ended")
+
+    def stop_if_asked(self) -> None:
+        """Raise `Stopped` if the user pressed ctrl+c."""
+        if self._asked_to_stop:
+            raise Stopped
+
+    def _interrupt(self) -> None:
+        if self._asked_to_stop or not self._ready:
+            assert self._main
+            self._main.cancel()
+            return
+        self._asked_to_stop = True
+        task = asyncio.ensure_future(self._client.send(Stop()))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _check_devices(operations: Iterable[AnyOperation], ready: Ready) -> None:
+    devices = ready.environment.devices
+    for operation in operations:
+        name = operation.device if isinstance(operation, Load | Finetune) else ""
+        if name not in ("", "auto", *devices, *(device.partition(":")[0] for device in devices)):
+            raise CannotRun(f"no device {name} here; there is {', '.join(devices)} (--device names another)")

@@ -1,0 +1,149 @@
+"""Whether an operation done again gave the same: a verdict for each step and the reason. Times are never compared."""
+
+import enum
+import math
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from labbench.session.events import Environment, Finished, Ready
+from labbench.session.operations import Operation, Prune
+from labbench.session.session import Session
+from labbench.session.snapshot import Accuracy, LayerRow, Snapshot
+
+LEAST_BAND = 0.01  # accuracy may differ by so much between machines, however many images were measured
+ERRORS = 2  # … or by so many standard errors of the recorded accuracy, where that is more
+COUNTS = (
+    *("kind", "shape", "channels", "channels_loaded", "inputs", "inputs_loaded", "weights_loaded"),
+    *("prunable", "frozen", "masked", "clusters"),
+)
+"""What must be equal on any machine, layer by layer; so must these two, unless a global cut shared them out:"""
+SHARED_OUT = ("nonzero", "filters_unique")
+SETTINGS = ("labbench", "python", "torch", "torch_pruning", "sklearn", "numpy", "machine", "threads")
+
+
+class Verdict(enum.StrEnum):
+    """How a repeated step compares with the recorded one."""
+
+    IDENTICAL = "identical"
+    WITHIN = "within tolerance"
+    DIFFERS = "differs"
+    INCOMPARABLE = "not comparable"
+
+
+class Judgment(Struct, frozen=True):
+    """A verdict and why."""
+
+    verdict: Verdict
+    reason: str = ""
+
+
+def environments(recording: Session, first: Environment | None) -> list[Environment | None]:
+    """Where each step of a recording was done. `first` is the environment of the file's header."""
+    current, found = first, []
+    for _, event in recording.events:
+        if isinstance(event, Ready):
+            current = event.environment
+        elif isinstance(event, Finished):
+            found.append(current)
+    return found
+
+
+def differences(recorded: Environment | None, here: Environment) -> list[str]:
+    """What differs between two environments and bears on figures, a sentence each."""
+    if recorded is None:
+        return ["the recording does not say where it was made"]
+    pairs = [(name, getattr(recorded, name), getattr(here, name)) for name in (*SETTINGS, "device")]
+    return [f"{name.replace('_', '-')} {then} then, {now} now" for name, then, now in pairs if then != now]
+
+
+def elsewhere(recorded: Environment | None, here: Environment) -> bool:
+    """Whether figures may differ because versions, machine or threads do; a step's device is in its snapshot."""
+    return recorded is None or any(getattr(recorded, name) != getattr(here, name) for name in SETTINGS)
+
+
+def judge(recorded: Finished, repeated: Finished, changes: Sequence[Operation], away: bool) -> Judgment:
+    """The verdict for one step. `changes` are those in effect after it; `away`: it was recorded `elsewhere`."""
+    old, new = recorded.snapshot, repeated.snapshot
+    if old is None or new is None:
+        if old is new:
+            return Judgment(Verdict.IDENTICAL)
+        side = "recording has" if old is None else "repetition gave"
+        return Judgment(Verdict.INCOMPARABLE, f"the {side} no figures for this step")
+    if old == new:
+        return Judgment(Verdict.IDENTICAL)
+    if away or old.device != new.device:
+        return _tolerant(old, new, changes)
+    if found := next(unequal(old, new), ""):
+        return Judgment(Verdict.DIFFERS, found)
+    return Judgment(Verdict.INCOMPARABLE, _missing(old, new))
+
+
+def band(accuracy: Accuracy) -> float:
+    """By how much an accuracy may differ on another machine."""
+    error = math.sqrt(accuracy.top1 * (1 - accuracy.top1) / accuracy.images) if accuracy.images else 0.0
+    return max(ERRORS * error, LEAST_BAND)
+
+
+def unequal(old: Snapshot, new: Snapshot) -> Iterator[str]:
+    """Every figure that both have and that is not the same, the layers first: "conv1: nonzero 75, now 74"."""
+    yield from _rows(old, new, LayerRow.__struct_fields__)
+    for name in Snapshot.__struct_fields__:
+        if name not in ("rows", "accuracy", "fingerprint"):
+            yield from _pair("", name, getattr(old, name), getattr(new, name))
+    for split in old.accuracy.keys() & new.accuracy.keys():
+        for name in Accuracy.__struct_fields__:
+            yield from _pair(f"{split}: ", name, getattr(old.accuracy[split], name), getattr(new.accuracy[split], name))
+    if old.fingerprint and new.fingerprint:
+        yield from _pair("weights: ", "fingerprint", old.fingerprint, new.fingerprint)
+
+
+def _tolerant(old: Snapshot, new: Snapshot, changes: Sequence[Operation]) -> Judgment:
+    together = any(isinstance(operation, Prune) and operation.scope == "global" for operation in changes)
+    names = COUNTS if together else COUNTS + SHARED_OUT
+    totals = _pair("all layers: ", "nonzero", old.prunable.nonzero, new.prunable.nonzero)
+    if found := next(_rows(old, new, names), "") or next(totals, ""):
+        return Judgment(Verdict.DIFFERS, f"{found} (counts must be equal on any machine)")
+    words = []
+    for split in sorted(old.accuracy.keys() & new.accuracy.keys()):
+        then, now = old.accuracy[split], new.accuracy[split]
+        if then.images != now.images:
+            return Judgment(Verdict.INCOMPARABLE, f"{split}: {then.images} images then, {now.images} now")
+        said = f"{split} {100 * then.top1:.2f} %, now {100 * now.top1:.2f} % (band ±{100 * band(then):.2f})"
+        if abs(then.top1 - now.top1) > band(then):
+            return Judgment(Verdict.DIFFERS, said)
+        words.append(said)
+    if missing := _missing(old, new):
+        return Judgment(Verdict.INCOMPARABLE, missing)
+    return Judgment(Verdict.WITHIN, "; ".join(["counts are equal", *words]))
+
+
+def _rows(old: Snapshot, new: Snapshot, names: Sequence[str]) -> Iterator[str]:
+    then, now = [row.name for row in old.rows], [row.name for row in new.rows]
+    if then != now:
+        strangers = sorted(set(then) ^ set(now))
+        yield f"the layers are not the same: {', '.join(strangers[:3]) or 'another order'}"
+        return
+    for left, right in zip(old.rows, new.rows, strict=True):
+        for name in names:
+            yield from _pair(f"{left.name}: ", name, getattr(left, name), getattr(right, name))
+
+
+def _pair(where: str, name: str, old: object, new: object) -> Iterator[str]:
+    if old != new:
+        yield f"{where}{name} {_short(old)}, now {_short(new)}"
+
+
+def _missing(old: Snapshot, new: Snapshot) -> str:
+    for split in sorted(old.accuracy.keys() ^ new.accuracy.keys()):
+        side = "here" if split in old.accuracy else "in the recording"
+        return f"accuracy on {split} was not measured {side}"
+    if bool(old.fingerprint) != bool(new.fingerprint):
+        return f"no fingerprint of the weights {'here' if old.fingerprint else 'in the recording'}"
+    return ""
+
+
+def _short(value: object) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= 40 else f"{text[:39]}…"

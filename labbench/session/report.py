@@ -1,0 +1,139 @@
+"""A session in lines of aligned text: one a step, one a layer, and the sums. What a terminal could take for a command
+(control characters in notes, names or paths) is replaced, so that a file of somebody else can be shown."""
+
+from collections.abc import Sequence
+
+from labbench.session.operations import Note, Operation
+from labbench.session.session import Step
+from labbench.session.snapshot import Snapshot, Total
+
+ABSENT = "–"  # a figure that was not measured
+STEP_COLUMNS = (8, 17, 10, 7, 8)  # widths of the figures behind an operation; "269,722/269,722" fits
+LAYER_HEAD = (
+    *("layer", "kind", "shape", "non-zero", "loaded", "sparsity"),
+    *("filters", "unique", "k", "inputs", "MACs", "frozen", "last operation"),
+)
+TEXT_COLUMNS = {"layer", "kind", "shape", "frozen", "last operation"}
+
+
+def plain(text: str) -> str:
+    """The text without characters that a terminal would act on; line ends and tabs stay."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "�" for char in text)
+
+
+def share(fraction: float | None) -> str:
+    """A fraction for a column: "97.8 %"; two decimals where one would hide that something is left."""
+    if fraction is None:
+        return ABSENT
+    return f"{100 * fraction:.2f} %" if 0.99 < fraction < 1 else f"{100 * fraction:.1f} %"
+
+
+def operations_width(operations: Sequence[Operation]) -> int:
+    """The width of the column that these operations need."""
+    return max((len(plain(operation.describe())) for operation in operations), default=0)
+
+
+def step_head(width: int) -> str:
+    """The head over `step_line`."""
+    figures = ("sparsity", "non-zero/all", "validation", "test", "seconds")
+    return _step("#", "operation", figures, width)
+
+
+def step_line(step: Step, width: int) -> str:
+    """A finished operation: number, words, sparsity of the prunable weights, parameters, accuracies, seconds."""
+    snapshot = step.event.snapshot
+    figures = (ABSENT,) * 4 if snapshot is None else snapshot_figures(snapshot)
+    return _step(str(step.number), plain(step.operation.describe()), (*figures, f"{step.event.seconds:.1f}"), width)
+
+
+def snapshot_figures(snapshot: Snapshot) -> tuple[str, str, str, str]:
+    """Sparsity, parameters and the two accuracies of a model, as words."""
+    whole = snapshot.whole
+    top1 = {split: accuracy.top1 for split, accuracy in snapshot.accuracy.items()}
+    return (
+        share(snapshot.prunable.sparsity),
+        f"{whole.nonzero:,}/{whole.now:,}",
+        share(top1.get("validation")),
+        share(top1.get("test")),
+    )
+
+
+def history(steps: Sequence[Step]) -> list[str]:
+    """Every finished operation in a line; notes in full, remarks below their operation."""
+    width = operations_width([step.operation for step in steps if not isinstance(step.operation, Note)])
+    lines = [step_head(width)]
+    for step in steps:
+        if isinstance(step.operation, Note):
+            lines += [f"{step.number:>3}  {line}" for line in plain(step.operation.text).splitlines()[:1]]
+            lines += [f"     {line}".rstrip() for line in plain(step.operation.text).splitlines()[1:]]
+        else:
+            lines.append(step_line(step, width))
+        lines += [f"     · {plain(remark)}" for remark in step.event.remarks]
+    return lines
+
+
+def layer_table(snapshot: Snapshot) -> list[str]:
+    """The prunable layers, a line each, under a head."""
+    rows = [
+        (
+            plain(row.name),
+            row.kind,
+            "×".join(map(str, row.shape)),
+            f"{row.nonzero:,}",
+            f"{row.weights_loaded:,}",
+            share(row.sparsity),
+            f"{row.channels - row.filters_zero}/{row.channels_loaded}",
+            str(row.filters_unique),
+            str(row.clusters or ABSENT),
+            f"{row.inputs}/{row.inputs_loaded}",
+            f"{row.macs:,}",
+            "frozen" if row.frozen else "",
+            plain(row.last),
+        )
+        for row in snapshot.rows
+        if row.prunable
+    ]
+    return columns([LAYER_HEAD, *rows], [name in TEXT_COLUMNS for name in LAYER_HEAD])
+
+
+def totals(snapshot: Snapshot) -> list[str]:
+    """What the model is and how well it does, in a few lines."""
+    lines = [
+        f"{plain(snapshot.model)} on {plain(snapshot.dataset)} ({plain(snapshot.device)})",
+        f"prunable weights  {_total(snapshot.prunable)}",
+        f"all parameters    {_total(snapshot.whole)}",
+        f"distinct weights  {snapshot.unique:,} to be stored",
+        f"MACs an image     {snapshot.macs:,} of {snapshot.macs_loaded:,}",
+    ]
+    for split, found in snapshot.accuracy.items():
+        loss = ABSENT if found.loss is None else f"{found.loss:.4f}"
+        lines.append(
+            f"{plain(split):<17} {share(found.top1)} of {found.images:,} images (mean of classes {share(found.macro)}, "
+            f"worst {plain(found.worst_class)} {share(found.worst)}, loss {loss})"
+        )
+    return lines
+
+
+def columns(rows: Sequence[Sequence[str]], left: Sequence[bool]) -> list[str]:
+    """Rows of cells as aligned lines: text to the left, figures to the right."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(left))]
+    return [
+        "  ".join(
+            cell.ljust(width) if text else cell.rjust(width)
+            for cell, width, text in zip(row, widths, left, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _total(total: Total) -> str:
+    ratio = f"{total.ratio:.1f}×" if total.nonzero else "∞"
+    return (
+        f"{total.nonzero:,} not zero of {total.now:,} now, {total.loaded:,} loaded: "
+        f"{share(total.sparsity)} gone, {ratio} fewer"
+    )
+
+
+def _step(number: str, words: str, figures: Sequence[str], width: int) -> str:
+    cells = [figure.rjust(space) for figure, space in zip(figures, STEP_COLUMNS, strict=True)]
+    return "  ".join([number.rjust(3), words.ljust(width), *cells])

@@ -34,9 +34,10 @@ def _every_so_often(indices: np.ndarray, count: int) -> tuple[np.ndarray, np.nda
 
 
 DIGITS = Dataset(
-    doc="""Handwritten digits, 8×8, offline: 1,797 real images that come with scikit-learn
+    doc="""Handwritten digits, 8×8 gray: 1,797 real images, works offline
 
-    The test part of "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, UCI 1998): 13 writers, 17 grays.
+    Come with scikit-learn: the test part of "Optical Recognition of Handwritten Digits"
+    (Alpaydin and Kaynak, UCI 1998), 13 writers, 17 grays.
     A fixed stratified split: 1,257 to train, 180 to validate, 360 to test.""",
     classes=tuple("0123456789"),
     shape=(1, 8, 8),

@@ -153,11 +153,11 @@ def _cover(canvas: Tensor, color: Tensor, pixels_from_edge: Field) -> Tensor:
 
 
 SHAPES = Dataset(
-    doc="""Generated shapes, 3×32×32, offline: ten shapes drawn by formula, an honest stand-in for CIFAR
+    doc="""Generated pictures of ten shapes, 3×32×32: 8,000 images, works offline
 
-    Disc to arrow, at any place, size, angle and color, on waves, behind strokes and noise; seeded, the same everywhere.
-    Nothing here was photographed: figures on it say nothing about CIFAR.
-    6,000 to train, 1,000 to validate, 1,000 to test.""",
+    A stand-in for CIFAR: disc to arrow, at any place, size, angle and color, on waves, behind strokes
+    and noise; seeded, the same everywhere. Nothing here was photographed: figures on it say nothing
+    about CIFAR. 6,000 to train, 1,000 to validate, 1,000 to test.""",
     classes=tuple(SHAPES_BY_NAME),
     shape=(3, SIDE, SIDE),
     images=IMAGES,

@@ -44,7 +44,7 @@ def _read(data_dir: Path, *, name: str, source: str, folder: str, files: Sequenc
 
     reader = getattr(datasets, source)
     try:
-        # CIFAR's pickles of 2009 spell a dtype in a way that NumPy has come to warn of.
+        # NumPy 2.4.0 to 2.4.4 warn of how a pickle of 2009, as CIFAR is, spells its dtype (numpy#31177).
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
             train, test = (reader(data_dir, train=part, download=True) for part in (True, False))
@@ -71,10 +71,12 @@ def _trouble(name: str, folder: Path, files: Sequence[str], error: Exception) ->
     missing = [file for file in files if not (folder / file).is_file()]
     reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
     if missing:
-        what = f"{name} is not in {folder} and could not be downloaded ({reason}); put {', '.join(missing)} there"
+        what = f"{name} is not in {folder} and could not be downloaded ({reason})"
+        cure = f"put {', '.join(missing)} there"
     else:
-        what = f"{name} in {folder} is broken ({reason}); delete {', '.join(files)} there to download them again"
-    return f"{what}, or load digits or shapes, which need no network"
+        what = f"{name} in {folder} is incomplete or broken ({reason})"
+        cure = f"delete {', '.join(files)} there to download them again"
+    return f"{what}; {cure}, or load digits or shapes, which need no network"
 
 
 MNIST = Dataset(

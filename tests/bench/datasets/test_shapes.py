@@ -1,0 +1,49 @@
+"""The generated shapes: a shape is where its name says, and chance does not give the class away."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from labbench.bench.datasets import DATASETS
+from labbench.bench.datasets.shapes import SHAPES_BY_NAME
+
+AREA = {"disc": 2.27, "ring": 1.90, "square": 2.25, "pentagon": 2.21, "cross": 2.15}
+"""By formula: πr², 2π·0.72·0.42, 1.5², 5·0.78²·tan 36°, two bars of 2×0.64 less their crossing."""
+
+
+def _inside(name: str, side: int = 201) -> torch.Tensor:
+    line = torch.linspace(-1.5, 1.5, side)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return SHAPES_BY_NAME[name](x[None], y[None])[0] < 0
+
+
+@pytest.mark.parametrize(("name", "area"), AREA.items())
+def test_a_shape_has_the_area_of_its_formula(name, area):
+    assert _inside(name).float().mean() * 9 == pytest.approx(area, abs=0.1)
+
+
+def test_shapes_are_of_like_size_so_that_area_does_not_tell_them_apart():
+    areas = [float(_inside(name).float().mean() * 9) for name in SHAPES_BY_NAME]
+    assert min(areas) > 1.1
+    assert max(areas) < 2.4
+
+
+def test_every_shape_equals_its_mirror_image_so_flipping_keeps_the_class():
+    assert DATASETS["shapes"].flip
+    for name in SHAPES_BY_NAME:
+        inside = _inside(name)
+        upright, sideways = inside == inside.flip(1), inside == inside.flip(0)
+        assert max(upright.float().mean(), sideways.float().mean()) > 0.999, name
+
+
+def test_the_average_picture_of_a_class_does_not_tell_its_color():
+    images, labels = DATASETS["shapes"].read(Path("/nowhere"))["train"]
+    means = torch.stack([images[labels == label].float().mean((0, 2, 3)) for label in range(10)])
+    assert (means - means.mean(0)).abs().max() < 8
+
+
+def test_reading_twice_gives_a_new_dictionary_of_the_same_tensors():
+    first, second = (DATASETS["shapes"].read(Path("/nowhere")) for _ in range(2))
+    assert first is not second
+    assert all(first[split][0] is second[split][0] for split in first)

@@ -159,6 +159,9 @@ class Restore(Request, frozen=True):
 
     done: tuple[AnyOperation, ...]
     undone: tuple[AnyOperation, ...] = ()
+    """What redo would do, the next one last."""
+    fingerprints: tuple[str, ...] = ()
+    """Of the states after each of `done` and `undone`, to find their checkpoints; none: recompute."""
 
 
 class Export(Request, frozen=True):

@@ -28,6 +28,7 @@ class Load(Operation, frozen=True):
     dataset: Annotated[str, Meta(description="a name of the data set catalogue")]
     options: Annotated[dict[str, Value], Meta(description="the model's own options, such as depth")] = {}
     weights: Annotated[str, Meta(description="file of weights to start from; empty: initialized from the seed")] = ""
+    sha256: Annotated[str, Meta(description="hash of that file, recorded when it was read; empty: any")] = ""
     seed: Seed = 0
     device: Annotated[str, Meta(description="auto (cuda, else mps, else cpu) or a name such as cuda:1")] = "auto"
 

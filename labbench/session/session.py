@@ -12,6 +12,7 @@ from labbench.session.events import (
     Metric,
     Progress,
     Ready,
+    Restore,
     Restored,
     Sparsity,
     Started,
@@ -125,6 +126,16 @@ class Session:
         """The operations that redo would do, the next one last."""
         return tuple(step.operation for step in self.undone)
 
+    def restore(self) -> Restore:
+        """The request that makes a bench stand where this session is."""
+        return Restore(
+            done=self.changes,
+            undone=self.redoable,
+            fingerprints=tuple(
+                step.snapshot.fingerprint if step.snapshot else "" for step in (*self.done, *self.undone)
+            ),
+        )
+
     def append(self, seconds: float, event: AnyEvent) -> None:
         """Take in one event. A `Finished` that does not follow (an undo of nothing) raises `ValueError`."""
         match event:
@@ -151,7 +162,8 @@ class Session:
                 self._end()
             case Failed() | Died():
                 self.problem = event
-                self._end()
+                if isinstance(event, Died) or event.operation is not None:  # else the running one was not meant
+                    self._end()
             case _:
                 pass
         self.events.append((seconds, event))

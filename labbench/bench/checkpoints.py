@@ -1,0 +1,188 @@
+"""States as safetensors files: a plain state_dict with a record in the metadata that rebuilds structure, masks and
+clusters. Exports and checkpoints are the same kind of file; none of them can run code."""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from msgspec import Struct
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from labbench.bench import surgery
+from labbench.bench.errors import BenchError
+from labbench.bench.state import Kept, State
+from labbench.session.operations import Load
+from labbench.session.snapshot import Accuracy
+
+FORMAT = 1
+RECORD = "labbench"  # the key in the metadata
+
+
+class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a state_dict does not say of a state."""
+
+    format: int = FORMAT
+    load: Load
+    """Model, options and data set: the loaded model."""
+    shape: tuple[int, ...]
+    """Of one image: channels, height, width."""
+    classes: tuple[str, ...]
+    kept: dict[str, tuple[tuple[int, ...] | None, tuple[int, ...] | None]] = {}
+    """Module → remaining outputs and inputs, by their numbers in the loaded model."""
+    masked: tuple[str, ...] = ()
+    """Layers whose zeros are held."""
+    loose_zeros: dict[str, tuple[int, ...]] = {}
+    """Layer → flat positions of weights that are zero by chance, not by the mask."""
+    clusters: dict[str, tuple[int, ...]] = {}
+    frozen: tuple[str, ...] = ()
+    last: dict[str, str] = {}
+    accuracy: dict[str, Accuracy] = {}
+
+
+def save(state: State, path: Path) -> int:
+    """Write a state, atomically; returns the bytes. Raises `BenchError` where the path cannot be written."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.model.state_dict().items()}
+    record = Record(
+        load=state.load,
+        shape=state.data.shape,
+        classes=state.data.classes,
+        kept={name: (kept.outputs, kept.inputs) for name, kept in state.kept.items()},
+        masked=tuple(state.masks),
+        loose_zeros=_loose_zeros(state),
+        clusters={name: tuple(labels.tolist()) for name, labels in state.clusters.items()},
+        frozen=tuple(sorted(state.frozen)),
+        last=dict(state.last),
+        accuracy=dict(state.accuracy),
+    )
+    metadata = {"format": "pt", RECORD: msgspec.json.encode(record).decode()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            save_file(tensors, name, metadata)
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+        return path.stat().st_size
+    except (OSError, SafetensorError) as error:
+        raise BenchError(f"cannot write {path}: {error}") from error
+
+
+def _loose_zeros(state: State) -> dict[str, tuple[int, ...]]:
+    loose = {name: (state.weight(name) == 0) & mask for name, mask in state.masks.items()}
+    return {name: tuple(zeros.flatten().nonzero().flatten().tolist()) for name, zeros in loose.items() if zeros.any()}
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], Record | None]:
+    """Tensors and record of a weights file: .safetensors, or a state_dict in .pth/.pt. No code of it is run.
+
+    A .pth may be a checkpoint {'state_dict': …}. Raises `BenchError` with what was wrong.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+                text = (file.metadata() or {}).get(RECORD)
+            return tensors, msgspec.json.decode(text, type=Record) if text else None
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise BenchError(f"no such file of weights: {path}") from None
+    except msgspec.DecodeError as error:
+        raise BenchError(f"{path}: its labbench record cannot be read: {error}") from error
+    except Exception as error:  # torch.load raises whatever the bytes provoke
+        raise BenchError(
+            f"{path} is no file of plain weights; a state_dict in .pth, .pt or .safetensors is. Nothing of it was run "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        ) from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise BenchError(f"{path} holds no state_dict: names and tensors were expected")
+    return dict(content), None
+
+
+def fill(state: State, tensors: Mapping[str, Tensor], record: Record | None, path: Path) -> State:
+    """The freshly loaded state with these weights, and with the structure, masks and clusters of the record.
+
+    Raises `BenchError` that lists the first tensors that do not fit.
+    """
+    model = state.copy_model().cpu()
+    kept: Mapping[str, Kept] = {}
+    if record:
+        kept = {name: Kept(*sides) for name, sides in record.kept.items()}
+        _rebuild(model, kept, path)
+    _check_fit(model.state_dict(), tensors, path)
+    model.load_state_dict(dict(tensors))
+    filled = replace(state, model=model.to(state.device), kept=dict(kept))
+    if record is None:
+        return filled
+    masks = {name: filled.weight(name) != 0 for name in record.masked}
+    for name, places in record.loose_zeros.items():
+        masks[name].view(-1)[list(places)] = True
+    clusters = {name: torch.tensor(labels, device=state.device) for name, labels in record.clusters.items()}
+    return replace(filled, masks=masks, clusters=clusters, last=dict(record.last))
+
+
+def _rebuild(model: torch.nn.Module, kept: Mapping[str, Kept], path: Path) -> None:
+    try:
+        surgery.rebuild(model, kept)
+    except (AttributeError, IndexError) as error:
+        raise BenchError(f"{path}: its labbench record does not fit this model: {error}") from error
+
+
+def _check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path) -> None:
+    wrong = [f"{name} {_shape(expected.get(name))} in the model, {_shape(given.get(name))} in the file"
+             for name in {**expected, **given}
+             if _shape(expected.get(name)) != _shape(given.get(name))]  # fmt: skip
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise BenchError(f"{path} does not fit the model: {'; '.join(wrong[:3])}{more}")
+
+
+def _shape(tensor: Tensor | None) -> Any:
+    return "absent" if tensor is None else "×".join(str(n) for n in tensor.shape) or "one number"
+
+
+class Cache:
+    """Checkpoints on disk by key; a cache: what is missing can be computed again."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        """`limit` in bytes: the files that were used longest ago go first."""
+        self.folder, self.limit = folder, limit
+
+    def path(self, key: str) -> Path:
+        """The file of a key."""
+        return self.folder / f"{key}.safetensors"
+
+    def put(self, key: str, state: State) -> None:
+        """Keep a state. A folder that cannot be written costs recomputing, not the run."""
+        save(state, self.path(key))
+        files = sorted(self.folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime, reverse=True)
+        total = 0
+        for file in files:
+            total += file.stat().st_size
+            if total > self.limit and file != self.path(key):
+                file.unlink(missing_ok=True)
+
+    def get(self, key: str, fresh: Callable[[], State]) -> State | None:
+        """The state of a key on the device and data of a freshly loaded one, or None if it is not there or broken."""
+        path = self.path(key)
+        if not path.exists():
+            return None
+        try:
+            tensors, record = read(path)
+            if record is None:
+                return None
+            filled = fill(fresh(), tensors, record, path)
+            os.utime(path)
+        except (BenchError, OSError):
+            return None
+        return replace(filled, frozen=frozenset(record.frozen), accuracy=dict(record.accuracy))

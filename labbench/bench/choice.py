@@ -1,0 +1,79 @@
+"""Which layers an operation means, and whether a function's options are right."""
+
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from labbench.bench.errors import BenchError
+from labbench.bench.state import State
+from labbench.session.catalogue import knobs_of, options_type
+from labbench.session.check import BadInput, check_fields, listed, meant
+from labbench.session.operations import Value
+
+NAMES_SHOWN = 12
+WILD = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Layers in forward order, and how they were named."""
+
+    layers: tuple[str, ...]
+    literal: frozenset[str]
+    """Those that were named in full: what cannot be done to them is refused, not left out."""
+    prunable: frozenset[str]
+    """Every conv and linear layer of the model."""
+    remarks: tuple[str, ...] = ()
+
+
+def choose(state: State, patterns: Iterable[str], *, norms: bool = False) -> Chosen:
+    """The conv and linear layers (and, with `norms`, any layer) that names and globs mean.
+
+    A name of a module that holds layers means all of them: layer1 is layer1.*. Raises `BenchError` for a name that is
+    not there, a glob that matches nothing, or no name at all.
+    """
+    names = [layer.name for layer in state.layers if layer.prunable or norms]
+    found: set[str] = set()
+    literal: set[str] = set()
+    for pattern in patterns:
+        if pattern in names:
+            literal.add(pattern)
+            continue
+        wild = WILD & set(pattern)
+        matched = {name for name in names if fnmatch.fnmatchcase(name, pattern if wild else f"{pattern}.*")}
+        if not matched:
+            shown = listed(names[:NAMES_SHOWN]) + (" …" if len(names) > NAMES_SHOWN else "")
+            what = f"no layer matches {pattern}" if wild else f"no such layer: {pattern}"
+            raise BenchError(f"{what}; the layers are {shown}{meant(pattern, names)}")
+        found |= matched
+    if not found | literal:
+        raise BenchError("no layer was named; name layers, or * for all of them")
+    prunable = frozenset(layer.name for layer in state.layers if layer.prunable)
+    return Chosen(tuple(n for n in names if n in found | literal), frozenset(literal), prunable)
+
+
+def choose_unfrozen(state: State, patterns: Iterable[str], what: str) -> Chosen:
+    """The layers for an operation that changes weights: frozen ones are left out of globs, and refused by name."""
+    chosen = choose(state, patterns)
+    frozen = [name for name in chosen.layers if name in state.frozen]
+    refused = [name for name in frozen if name in chosen.literal]
+    if refused:
+        raise BenchError(f"cannot {what} {listed(refused)}: frozen; unfreeze first, or leave it out")
+    rest = tuple(name for name in chosen.layers if name not in state.frozen)
+    if not rest:
+        raise BenchError(f"nothing to {what}: every layer that was named is frozen; unfreeze some first")
+    remarks = (f"left out, frozen: {listed(frozen)}",) if frozen else ()
+    return Chosen(rest, chosen.literal, chosen.prunable, remarks)
+
+
+def checked_options(function: Callable[..., Any], options: Mapping[str, Value], owner: str) -> dict[str, Any]:
+    """The keyword arguments that these options mean. Raises `BenchError` for a wrong name, type or range."""
+    kind = options_type(function)
+    try:
+        check_fields(owner, knobs_of(kind), options)
+        return msgspec.structs.asdict(msgspec.convert(dict(options), kind))
+    except (BadInput, msgspec.ValidationError) as error:
+        raise BenchError(str(error)) from None

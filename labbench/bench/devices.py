@@ -1,0 +1,37 @@
+"""Where a model can live: cpu, cuda, mps."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from labbench.bench.errors import BenchError
+
+
+def available() -> tuple[str, ...]:
+    """Every device here that a model can be loaded on, the one that "auto" means first."""
+    cuda = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return (*cuda, *mps, "cpu")
+
+
+def pick(name: str) -> torch.device:
+    """The device of a name; "auto" is cuda, else mps, else cpu. Raises `BenchError` for one that is not here."""
+    names = available()
+    if name == "auto":
+        return torch.device(names[0])
+    full = "cuda:0" if name == "cuda" else name
+    if full not in names:
+        raise BenchError(f"no device {name!r} here; there is auto, {', '.join(names)}")
+    return torch.device(full)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Small tensors on one thread: with other programs on the cores, more threads made them 3 to 100 times slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

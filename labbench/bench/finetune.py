@@ -1,0 +1,370 @@
+"""Training of a state that may be frozen, masked, clustered and cut. Reads top to bottom: set-up, data, one step, an
+epoch, the run. Frozen layers do not move by one bit, pruned weights stay exactly zero, clusters stay equal."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from msgspec.structs import replace as with_fields
+from torch import Tensor, nn
+
+from labbench.bench.devices import pick
+from labbench.bench.errors import BenchError
+from labbench.bench.measure import Stopped, evaluate, never, sparsity
+from labbench.bench.state import BATCH_NORM, State, weight_of
+from labbench.session.events import Metric, Progress, Sparsity
+from labbench.session.operations import Finetune
+from labbench.session.snapshot import Accuracy
+
+REPORT_INTERVAL = 0.12  # seconds between two looks at the loss: a look waits for the device
+CROP_PADDING = 8  # a crop moves by at most 1/8 of the side: 4 pixels of 32, as in He et al. 2015 section 4.2
+MEASURE_SHARE = 0.05  # of an epoch's part of the bar
+BETA_2 = 0.999  # of Adam, Kingma & Ba 2015
+
+Report = Callable[[Progress | Metric | Sparsity], None]
+
+
+@dataclass
+class Run:
+    """One finetuning under way: everything here is a copy that the run may change."""
+
+    operation: Finetune
+    state: State
+    model: nn.Module
+    device: torch.device
+    optimizer: torch.optim.Optimizer
+    masked: list[Tensor]
+    masks: list[Tensor]
+    """As floats, one for each of `masked`."""
+    tied: list[tuple[nn.Parameter, Tensor, Tensor]]
+    """A weight, the cluster of each filter, and the first filter of each cluster."""
+    generator: torch.Generator
+    steps: int
+    """In one epoch."""
+    step: int = 0
+    """Done, over all epochs."""
+    best: tuple[Accuracy, dict[str, Tensor], int] | None = None
+    """Validation figures, weights and epoch of what would be kept."""
+    measured: int = 0
+    """The last epoch whose validation figures are known."""
+    began: float = 0.0
+    reported: float = 0.0
+
+
+def finetune(
+    operation: Finetune, state: State, report: Report, stopped: Callable[[], bool] = never
+) -> tuple[State, Finetune, tuple[str, ...]]:
+    """The state after training, the operation as it was done (with `steps` if it was stopped) and remarks.
+
+    The best epoch on validation is kept (or the last); the test split is measured once, at the end, and not after a
+    stop. Raises `BenchError` if there is nothing to train or the loss is no longer finite.
+    """
+    run = set_up(operation, state)
+    epoch, broken = 0, False
+    try:
+        with interruptible(run, stopped):
+            for epoch in range(1, operation.epochs + 1):
+                train_epoch(run, epoch, report, stopped)
+                if operation.steps and run.step >= operation.steps:
+                    raise Stopped
+                measure_epoch(run, epoch, report, stopped)
+    except Stopped:
+        broken = True
+    weights, kept = chosen(run, broken)
+    run.model.load_state_dict(weights)
+    finished = finish(run, kept)
+    if broken:
+        return finished, as_stopped(run, epoch), (stop_remark(run, epoch, kept),)
+    try:
+        test = evaluate(finished.model, state.data, finished.device, "test", lambda _: None, stopped)
+        finished = replace(finished, accuracy={**finished.accuracy, "test": test})
+    except Stopped:
+        return finished, operation, ("stopped while it measured the test split: e measures it",)
+    remark = f"kept epoch {kept} of {operation.epochs}: best on validation"
+    return finished, operation, (remark,) if operation.keep == "best" else ()
+
+
+def set_up(operation: Finetune, state: State) -> Run:
+    """A run at its first step: a copy of the model where it trains, and an optimizer of just what trains."""
+    device = pick(operation.device) if operation.device else state.device
+    model = copy.deepcopy(state.model).to(device)
+    trained = [p for name, p in model.named_parameters() if name.rpartition(".")[0] not in state.frozen]
+    if not trained:
+        raise BenchError("nothing to train: every layer is frozen; unfreeze some first")
+    model.requires_grad_(False)
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    images = len(state.data.on(device)["train"][0])
+    steps = max(1, images // operation.batch_size)  # a short last batch would move batch norm too far: it is dropped
+    if operation.steps > steps * operation.epochs:
+        raise BenchError(f"steps must be at most {steps * operation.epochs} ({operation.epochs} epochs of {steps})")
+    loose = {name: mask for name, mask in state.masks.items() if name not in state.frozen}
+    tied = {n: c.to(device) for n, c in state.clusters.items() if operation.tied and n not in state.frozen}
+    return Run(
+        operation=operation,
+        state=state,
+        model=model,
+        device=device,
+        optimizer=optimizer_of(operation, trained),
+        masked=[weight_of(model, name) for name in loose],
+        masks=[mask.to(device, torch.float32) for mask in loose.values()],
+        tied=[(weight_of(model, name), labels, first_of_each(labels)) for name, labels in tied.items()],
+        generator=torch.Generator().manual_seed(operation.seed),
+        steps=steps,
+        began=time.perf_counter(),
+    )
+
+
+def optimizer_of(operation: Finetune, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer of an operation over these parameters."""
+    lr, decay = operation.lr, operation.weight_decay
+    match operation.optimizer:
+        case "sgd":
+            return torch.optim.SGD(parameters, lr, momentum=operation.momentum, weight_decay=decay)
+        case "adam":
+            return torch.optim.Adam(parameters, lr, betas=(operation.momentum, BETA_2), weight_decay=decay)
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr, betas=(operation.momentum, BETA_2), weight_decay=decay)
+
+
+def lr_factor(operation: Finetune, steps: int, step: int) -> float:
+    """What lr is multiplied by at a step (from 0); `steps` is those of one epoch. Cosine falls to 0 at the end."""
+    total = steps * operation.epochs
+    match operation.schedule:
+        case "constant":
+            return 1.0
+        case "cosine":
+            return 0.5 * (1 + math.cos(math.pi * step / total))
+        case "multi-step":
+            marks = operation.milestones or (round(0.5 * operation.epochs), round(0.75 * operation.epochs))
+            return operation.gamma ** sum(step >= mark * steps for mark in marks)
+
+
+def first_of_each(labels: Tensor) -> Tensor:
+    """For each cluster the number of its first filter."""
+    return torch.stack([(labels == cluster).nonzero()[0, 0] for cluster in range(int(labels.max()) + 1)])
+
+
+def batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
+    """The shuffled batches of one epoch, normalized, cropped and flipped where that is asked for."""
+    x, y = run.state.data.on(run.device)["train"]
+    size = min(run.operation.batch_size, len(x))
+    order = torch.randperm(len(x), generator=run.generator).to(run.device)
+    offsets = torch.randint(0, 2 * (x.shape[-1] // CROP_PADDING) + 1, (2, len(x)), generator=run.generator)
+    mirrored = torch.rand(len(x), generator=run.generator) < 0.5 if run.state.data.flip else torch.zeros(len(x)).bool()
+    offsets, mirrored = offsets.to(run.device), mirrored.to(run.device)
+    for start in range(0, run.steps * size, size):
+        chosen = order[start : start + size]
+        images = x[chosen]
+        if run.operation.augment:
+            images = cropped(images, offsets[:, start : start + size], mirrored[start : start + size])
+        yield run.state.data.normalized(images), y[chosen]
+
+
+def cropped(images: Tensor, offsets: Tensor, mirrored: Tensor) -> Tensor:
+    """Each image N×C×H×W moved by its own offset (2×N) over a zero border, mirrored where it says so; one gather."""
+    count, channels, height, width = images.shape
+    border = width // CROP_PADDING
+    padded = F.pad(images, (border,) * 4)
+    rows = torch.arange(height, device=images.device) + offsets[0, :, None]
+    columns = torch.arange(width, device=images.device).repeat(count, 1)
+    columns = torch.where(mirrored[:, None], columns.flip(1), columns) + offsets[1, :, None]
+    number = torch.arange(count, device=images.device).view(-1, 1, 1, 1)
+    channel = torch.arange(channels, device=images.device).view(1, -1, 1, 1)
+    return padded[number, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def train_mode(run: Run) -> None:
+    """Training mode, but frozen layers stand still: their batch norms neither learn nor count."""
+    run.model.train()
+    for name in run.state.frozen:
+        run.model.get_submodule(name).eval()
+
+
+def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
+    """One step of the optimizer; returns the loss on the device. Zeros and clusters hold after every step."""
+    factor = lr_factor(run.operation, run.steps, run.step)
+    for group in run.optimizer.param_groups:
+        group["lr"] = run.operation.lr * factor
+    loss = F.cross_entropy(run.model(x), y)
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    with torch.no_grad():
+        for weight, labels, _ in run.tied:
+            share_gradient(weight, labels)
+        run.optimizer.step()
+        for weight, labels, first in run.tied:
+            weight.copy_(weight[first[labels]])
+        if run.masked:
+            torch._foreach_mul_(run.masked, run.masks)
+    run.step += 1
+    return loss.detach()
+
+
+def share_gradient(weight: nn.Parameter, labels: Tensor) -> None:
+    """Every filter of a cluster gets the mean of the cluster's gradients."""
+    assert weight.grad is not None
+    flat = weight.grad.flatten(1)
+    count = labels.bincount().to(flat.dtype)[:, None]
+    mean = flat.new_zeros(len(count), flat.shape[1]).index_add_(0, labels, flat) / count
+    weight.grad.copy_(mean[labels].view_as(weight.grad))
+
+
+def train_epoch(run: Run, epoch: int, report: Report, stopped: Callable[[], bool]) -> None:
+    """One pass over the training split. Raises `Stopped`, or `BenchError` when the loss is no longer finite."""
+    train_mode(run)
+    total = torch.zeros((), device=run.device)
+    recent = torch.zeros((), device=run.device)
+    recent_steps = 0
+    for x, y in batches(run):
+        if stopped() or (run.operation.steps and run.step >= run.operation.steps):
+            raise Stopped
+        loss = train_step(run, x, y)
+        total += loss
+        recent += loss
+        recent_steps += 1
+        if time.perf_counter() - run.reported >= REPORT_INTERVAL:
+            report_progress(run, epoch, float(recent) / recent_steps, report)
+            recent.zero_()
+            recent_steps = 0
+    mean = float(total) / run.steps
+    check_finite(run, epoch, mean)
+    report(Metric(name="train/loss", x=epoch, y=mean))
+
+
+def report_progress(run: Run, epoch: int, loss: float, report: Report) -> None:
+    """Say how far the run is, at most every `REPORT_INTERVAL` seconds."""
+    check_finite(run, epoch, loss)
+    run.reported = time.perf_counter()
+    spent, total = run.reported - run.began, run.steps * run.operation.epochs
+    report(
+        Progress(
+            phase="train",
+            fraction=run.step / total,
+            epoch=epoch,
+            epochs=run.operation.epochs,
+            step=run.step,
+            steps=total,
+            loss=loss,
+            rate=run.step * min(run.operation.batch_size, len(run.state.data.on(run.device)["train"][0])) / spent,
+            eta=spent / run.step * (total - run.step),
+        )
+    )
+    report(Metric(name="step/loss", x=run.step / run.steps, y=loss))
+
+
+def check_finite(run: Run, epoch: int, loss: float) -> None:
+    """Raise `BenchError` if the loss is NaN or infinite."""
+    if not math.isfinite(loss):
+        raise BenchError(
+            f"the loss became {loss} in epoch {epoch}, at about step {run.step}: the run is stopped and the model is "
+            f"as before; try a smaller lr than {run.operation.lr:g}"
+        )
+
+
+def measure_epoch(run: Run, epoch: int, report: Report, stopped: Callable[[], bool]) -> None:
+    """Validation figures after an epoch, and whether it is the best one. Raises `Stopped`."""
+    data, began = run.state.data, time.perf_counter()
+    validation = evaluate(run.model, data, run.device, "validation", lambda _: None, stopped)
+    if validation.loss is None:
+        check_finite(run, epoch, math.nan)
+    layers = sparsity(run.state, run.model, epoch)
+    report(layers)
+    loaded = sum(layer.weights for layer in run.state.layers if layer.prunable)
+    for name, value in (
+        ("validation/loss", validation.loss),
+        ("validation/accuracy", validation.top1),
+        ("sparsity", 1 - sum(layers.nonzero.values()) / loaded),
+    ):
+        report(Metric(name=name, x=epoch, y=value))
+    run.measured = epoch
+    if run.operation.keep == "last" or run.best is None or better(validation, run.best[0]):
+        run.best = validation, copy.deepcopy(run.model.state_dict()), epoch
+    run.began += time.perf_counter() - began  # the rate counts training alone
+
+
+def better(one: Accuracy, other: Accuracy) -> bool:
+    """Whether one is the better on validation: more right answers, or as many at less loss."""
+    return (one.top1, -(one.loss or math.inf)) > (other.top1, -(other.loss or math.inf))
+
+
+@contextmanager
+def interruptible(run: Run, stopped: Callable[[], bool]) -> Iterator[None]:
+    """While it lasts, a stop ends even a long step, at the next layer; the step then has not happened.
+
+    A forward pass moves the statistics of batch norm, so a broken step puts them back.
+    """
+    norms = [module for module in run.model.modules() if isinstance(module, BATCH_NORM)]
+    buffers = [buffer for module in norms for buffer in module.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+
+    def remember(module: nn.Module, _: object) -> None:
+        if module.training:
+            for kept, buffer in zip(before, buffers, strict=True):
+                kept.copy_(buffer)
+
+    def look(*_: object) -> None:
+        if run.model.training and stopped():
+            for kept, buffer in zip(before, buffers, strict=True):
+                buffer.copy_(kept)
+            raise Stopped
+
+    hooks = [run.model.register_forward_pre_hook(remember)]
+    hooks += [m.register_forward_pre_hook(look) for m in run.model.modules() if not any(m.children())]
+    hooks += [p.register_post_accumulate_grad_hook(look) for p in run.model.parameters() if p.requires_grad]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def chosen(run: Run, broken: bool) -> tuple[dict[str, Tensor], int]:
+    """The weights to keep and the epoch they are of; 0 is the last step of a run that was stopped.
+
+    A stopped run keeps its best measured epoch, or, with none (or with keep = "last"), what the last step left.
+    """
+    if run.best and not (broken and run.operation.keep == "last"):
+        return run.best[1], run.best[2]
+    return run.model.state_dict(), 0
+
+
+def finish(run: Run, kept: int) -> State:
+    """The new state. Checks what was promised: zeros are zero, frozen layers are equal to the last bit."""
+    model = run.model.to(run.state.device).eval().requires_grad_(True)
+    for parameter in model.parameters():
+        if not parameter.isfinite().all():
+            check_finite(run, run.step // run.steps, math.nan)
+        parameter.grad = None
+    for name, mask in run.state.masks.items():
+        if weight_of(model, name)[~mask].any():
+            raise AssertionError(f"pruned weights of {name} moved")
+    for name in run.state.frozen:
+        before, after = run.state.module(name).state_dict(), model.get_submodule(name).state_dict()
+        if any(not torch.equal(before[key], after[key]) for key in before):
+            raise AssertionError(f"frozen layer {name} moved")
+    accuracy = {"validation": run.best[0]} if run.best and kept else {}
+    clusters = run.state.clusters
+    if not run.operation.tied:
+        clusters = {name: labels for name, labels in clusters.items() if name in run.state.frozen}
+    return replace(run.state, model=model, accuracy=accuracy, clusters=clusters)
+
+
+def as_stopped(run: Run, epoch: int) -> Finetune:
+    """The operation that gives the same weights again: with the steps that were done.
+
+    Stopped while the last epoch was being measured, the run keeps an earlier epoch; one step less says so.
+    """
+    unmeasured = 0 < run.measured < epoch and run.step == epoch * run.steps
+    return with_fields(run.operation, steps=run.step - unmeasured)
+
+
+def stop_remark(run: Run, epoch: int, kept: int) -> str:
+    """What a stop kept, in words."""
+    where = f"stopped in epoch {epoch} of {run.operation.epochs}"
+    return f"{where}: kept epoch {kept}, the best on validation" if kept else f"{where}: kept step {run.step}"

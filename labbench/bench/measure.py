@@ -1,0 +1,198 @@
+"""Figures of a model: accuracy on a split, counts per layer, MACs, the fingerprint. Changes nothing."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from labbench.bench.state import Data, Layer, State, inputs_of, trace_layers
+from labbench.session.events import Progress, Sparsity
+from labbench.session.snapshot import Accuracy, LayerRow, Snapshot, Total
+
+EVALUATION_BATCH = 256
+HISTOGRAM_BINS = 24
+HASH_SEED = 1_000_003
+
+
+class Stopped(Exception):
+    """The user stopped what was running."""
+
+
+def never() -> bool:
+    """The `stopped` of what cannot be stopped."""
+    return False
+
+
+def measured(state: State, split: str, report: Callable[[Progress], None], stopped: Callable[[], bool]) -> State:
+    """The state with its accuracy on a split. Raises `Stopped`."""
+    accuracy = evaluate(state.model, state.data, state.device, split, report, stopped)
+    return replace(state, accuracy={**state.accuracy, split: accuracy})
+
+
+def evaluate(
+    model: nn.Module,
+    data: Data,
+    device: torch.device,
+    split: str,
+    report: Callable[[Progress], None],
+    stopped: Callable[[], bool] = never,
+) -> Accuracy:
+    """Accuracy of a model in eval mode on every image of a split, in fp32. Raises `Stopped` between two batches."""
+    x, y = data.on(device)[split]
+    classes = len(data.classes)
+    confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(x), EVALUATION_BATCH):
+                if stopped():
+                    raise Stopped
+                images, truth = x[start : start + EVALUATION_BATCH], y[start : start + EVALUATION_BATCH]
+                logits = model(data.normalized(images)).float()
+                loss += F.cross_entropy(logits, truth, reduction="sum").double()
+                confusion += torch.bincount(truth * classes + logits.argmax(1), minlength=classes * classes)
+                report(Progress(phase="measure", fraction=min(1.0, (start + EVALUATION_BATCH) / len(x))))
+    finally:
+        model.train(was_training)
+    return accuracy_of(confusion.view(classes, classes).cpu(), float(loss) / len(x), data.classes)
+
+
+def accuracy_of(confusion: Tensor, loss: float, classes: tuple[str, ...]) -> Accuracy:
+    """Figures from a confusion matrix (row = true class) and the mean loss. Classes without images do not count."""
+    seen = confusion.sum(1)
+    recall = (confusion.diag().double() / seen).nan_to_num(nan=2.0)
+    worst = int(recall.argmin())
+    return Accuracy(
+        images=int(seen.sum()),
+        top1=float(confusion.diag().sum()) / int(seen.sum()),
+        macro=float(recall[seen > 0].mean()),
+        worst=float(recall[worst]),
+        worst_class=classes[worst],
+        loss=finite(loss),
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+    )
+
+
+def finite(value: float) -> float | None:
+    """The value, or None where JSON has no number for it."""
+    return value if abs(value) < float("inf") else None
+
+
+def snapshot(state: State, *, final: bool = True) -> Snapshot:
+    """What a screen may know of the state. A preview is not `final` and carries no fingerprint."""
+    now = {layer.name: layer for layer in trace_layers(state.model, state.data.shape, state.device)}
+    rows = tuple(row(state, layer, now[layer.name]) for layer in state.layers)
+    prunable = [r for r in rows if r.prunable]
+    parameters = list(state.model.parameters())
+    return Snapshot(
+        model=state.load.model,
+        dataset=state.load.dataset,
+        device=str(state.device),
+        classes=state.data.classes,
+        rows=rows,
+        prunable=Total(
+            loaded=sum(r.weights_loaded for r in prunable),
+            now=sum(r.weights for r in prunable),
+            nonzero=sum(r.nonzero for r in prunable),
+        ),
+        whole=Total(
+            loaded=sum(layer.parameters for layer in state.layers),
+            now=sum(p.numel() for p in parameters),
+            nonzero=sum(int(p.count_nonzero()) for p in parameters),
+        ),
+        unique=sum(r.filters_unique * (r.weights // max(r.channels, 1)) for r in prunable),
+        macs=sum(r.macs for r in rows),
+        macs_loaded=sum(layer.macs for layer in state.layers),
+        accuracy=dict(state.accuracy),
+        fingerprint=fingerprint(state) if final else "",
+    )
+
+
+def row(state: State, loaded: Layer, now: Layer) -> LayerRow:
+    """One layer's line of the table."""
+    made = LayerRow(
+        name=loaded.name,
+        kind=loaded.kind,
+        shape=(),
+        parameters=now.parameters,
+        weights=now.weights,
+        weights_loaded=loaded.weights,
+        nonzero=0,
+        prunable=loaded.prunable,
+        masked=loaded.name in state.masks,
+        channels=now.channels,
+        channels_loaded=loaded.channels,
+        inputs=inputs_of(state.module(loaded.name)),
+        inputs_loaded=loaded.inputs,
+        frozen=loaded.name in state.frozen,
+        last=state.last.get(loaded.name, ""),
+        macs=now.macs,
+    )
+    if not now.weights:
+        return made
+    weight = state.weight(loaded.name)
+    clusters = state.clusters.get(loaded.name)
+    counts, limit = histogram(weight)
+    return LayerRow(
+        **{name: getattr(made, name) for name in made.__struct_fields__}
+        | {
+            "shape": tuple(weight.shape),
+            "nonzero": int(weight.count_nonzero()),
+            "filters_zero": int((weight.flatten(1) == 0).all(1).sum()) if weight.dim() > 1 else 0,
+            "filters_unique": unique_filters(weight),
+            "clusters": 0 if clusters is None else int(clusters.max()) + 1,
+            "norm": finite(float(weight.double().norm())),
+            "histogram": counts,
+            "limit": limit,
+        }
+    )
+
+
+def histogram(weight: Tensor) -> tuple[tuple[int, ...], float]:
+    """Counts of the non-zero entries in equal bins from -limit to limit, and the limit; empty where there are none."""
+    values = weight[weight != 0].float()
+    limit = float(values.abs().max()) if len(values) else 0.0
+    if not 0 < limit < float("inf"):
+        return (), 0.0
+    return tuple(int(n) for n in torch.histc(values.cpu(), HISTOGRAM_BINS, -limit, limit)), limit
+
+
+def unique_filters(weight: Tensor) -> int:
+    """How many of the filters (entries of the first dimension) differ in at least one bit.
+
+    Each filter is hashed to 64 bits: exact but for a chance of about n²/2⁶⁵.
+    """
+    bits = (weight.flatten(1) if weight.dim() > 1 else weight[:, None]).float() + 0.0  # -0.0 is 0.0
+    key = torch.Generator().manual_seed(HASH_SEED)
+    factors = torch.randint(-(2**63), 2**63 - 1, (bits.shape[1],), generator=key).to(weight.device) | 1
+    return len((bits.contiguous().view(torch.int32).long() * factors).sum(1).unique())
+
+
+def sparsity(state: State, model: nn.Module, epoch: int) -> Sparsity:
+    """The layers of a model in training, for the table that follows it."""
+    weights = {layer.name: model.get_parameter(f"{layer.name}.weight") for layer in state.layers if layer.prunable}
+    return Sparsity(
+        epoch=epoch,
+        nonzero={name: int(weight.count_nonzero()) for name, weight in weights.items()},
+        unique={name: unique_filters(weights[name].detach()) for name in state.clusters},
+    )
+
+
+def fingerprint(state: State) -> str:
+    """Hash of every weight and buffer, the masks, the clusters and the frozen names: 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    tensors = {
+        **state.model.state_dict(),
+        **{f"mask {n}": t for n, t in state.masks.items()},
+        **{f"clusters {n}": t for n, t in state.clusters.items()},
+    }
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
+    digest.update(" ".join(sorted(state.frozen)).encode())
+    return digest.hexdigest()

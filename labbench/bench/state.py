@@ -1,0 +1,195 @@
+"""What the bench holds between two operations. A state is never changed: `apply` makes a new one."""
+
+import copy
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from labbench.bench.dataset import Dataset, Splits
+from labbench.session.operations import Load
+from labbench.session.snapshot import Accuracy
+
+CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NORM = (*BATCH_NORM, nn.GroupNorm, nn.LayerNorm)
+
+
+class Data:
+    """A data set, resized for one model and resident on the devices that asked for it."""
+
+    def __init__(self, name: str, dataset: Dataset, splits: Splits, side: int) -> None:
+        self.name, self.classes, self.flip = name, dataset.classes, dataset.flip
+        self._mean, self._std = dataset.mean, dataset.std
+        cpu = torch.device("cpu")
+        self._splits = {cpu: {split: (_resized(x, side), y) for split, (x, y) in splits.items()}}
+        self.shape = tuple(self._splits[cpu]["train"][0].shape[1:])
+        """Channels, height, width."""
+
+    def on(self, device: torch.device) -> Splits:
+        """The splits on a device: uint8 N×C×H×W and int64 N. Copied there the first time."""
+        if device not in self._splits:
+            cpu = self._splits[torch.device("cpu")]
+            self._splits[device] = {split: (x.to(device), y.to(device)) for split, (x, y) in cpu.items()}
+        return self._splits[device]
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """uint8 N×C×H×W → float32 of the same shape, zero mean and unit variance per channel over the data set."""
+        mean = torch.tensor(self._mean, device=x.device).view(1, -1, 1, 1)
+        std = torch.tensor(self._std, device=x.device).view(1, -1, 1, 1)
+        return (x.float() / 255 - mean) / std
+
+
+def _resized(x: Tensor, side: int) -> Tensor:
+    if min(x.shape[-2:]) >= side:
+        return x
+    larger = F.interpolate(x.float(), size=(side, side), mode="bilinear", align_corners=False, antialias=False)
+    return larger.round().clamp(0, 255).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What is known of a layer with parameters from the moment the model was loaded."""
+
+    name: str
+    kind: str
+    """conv, linear, norm or other."""
+    weights: int
+    """Entries of the weight tensor."""
+    parameters: int
+    channels: int
+    inputs: int
+    macs: int
+    norm: str | None
+    """The batch norm behind it, if it normalizes just this layer's outputs."""
+
+    @property
+    def prunable(self) -> bool:
+        """Conv and linear layers are."""
+        return self.kind in ("conv", "linear")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which channels of the loaded layer remain, by their numbers in the loaded model; None for all."""
+
+    outputs: tuple[int, ...] | None = None
+    inputs: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """A model and everything that is remembered of it."""
+
+    load: Load
+    """The operation that made it, with the device in full."""
+    device: torch.device
+    data: Data
+    model: nn.Module
+    """On `device`. Never trained, cut or moved in place: copy it."""
+    layers: tuple[Layer, ...]
+    """In forward order."""
+    frozen: frozenset[str] = frozenset()
+    """Names of layers and norms."""
+    masks: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
+    """Layer name → bool tensor of its weight's shape; False is held at zero."""
+    clusters: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
+    """Layer name → int64 cluster of each filter."""
+    kept: Mapping[str, Kept] = field(default_factory=lambda: MappingProxyType({}))
+    """Module name → its remaining channels, for every module that was cut."""
+    last: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Layer name → the last operation on it in a few words."""
+    accuracy: Mapping[str, Accuracy] = field(default_factory=lambda: MappingProxyType({}))
+    """Split → figures of exactly this model."""
+
+    def module(self, name: str) -> nn.Module:
+        """The module of that name in the model."""
+        return self.model.get_submodule(name)
+
+    def weight(self, name: str) -> Tensor:
+        """The weight tensor of a layer, detached: out × in × …"""
+        return weight_of(self.model, name).detach()
+
+    def copy_model(self) -> nn.Module:
+        """A copy that may be changed, in eval mode, every parameter trainable."""
+        model = copy.deepcopy(self.model)
+        model.eval().requires_grad_(True)
+        return model
+
+
+def weight_of(model: nn.Module, name: str) -> nn.Parameter:
+    """The weight parameter of a layer, by the layer's name."""
+    return model.get_parameter(f"{name}.weight")
+
+
+def trace_layers(model: nn.Module, shape: tuple[int, ...], device: torch.device) -> tuple[Layer, ...]:
+    """Every layer with parameters in the order of the forward pass, with its MACs for one image of that shape."""
+    names = {module: name for name, module in model.named_modules()}
+    leaves = [module for module in names if not any(module.children())]
+    calls: list[nn.Module] = []
+    macs: dict[str, int] = {}
+
+    def seen(module: nn.Module, _: object, output: Tensor) -> None:
+        calls.append(module)
+        macs[names[module]] = macs.get(names[module], 0) + macs_of(module, output)
+
+    hooks = [module.register_forward_hook(seen) for module in leaves]
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *shape, device=device))
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    behind = dict(itertools.pairwise(calls))
+    order = list(dict.fromkeys([*calls, *leaves]))
+    owners = [m for m in order if any(True for _ in m.parameters(recurse=False))]
+    return tuple(_layer(names[m], m, names, behind.get(m), macs.get(names[m], 0)) for m in owners)
+
+
+def macs_of(module: nn.Module, output: Tensor) -> int:
+    """Multiply-accumulates of one call: convolutions and linear layers, without biases; others count nothing."""
+    if isinstance(module, CONV):
+        return output[0].numel() * module.weight[0].numel()
+    if isinstance(module, nn.Linear):
+        return output[0].numel() * module.in_features
+    return 0
+
+
+def _layer(name: str, module: nn.Module, names: Mapping[nn.Module, str], behind: nn.Module | None, macs: int) -> Layer:
+    weight = getattr(module, "weight", None)
+    channels = weight.shape[0] if weight is not None else 0
+    follows = (
+        isinstance(behind, BATCH_NORM) and behind.num_features == channels and isinstance(module, (*CONV, nn.Linear))
+    )
+    return Layer(
+        name=name,
+        kind=kind_of(module),
+        weights=weight.numel() if weight is not None else 0,
+        parameters=sum(p.numel() for p in module.parameters(recurse=False)),
+        channels=channels,
+        inputs=inputs_of(module),
+        macs=macs,
+        norm=names[behind] if follows and behind else None,
+    )
+
+
+def kind_of(module: nn.Module) -> str:
+    """conv, linear, norm or other."""
+    if isinstance(module, CONV):
+        return "conv"
+    if isinstance(module, nn.Linear):
+        return "linear"
+    return "norm" if isinstance(module, NORM) else "other"
+
+
+def inputs_of(module: nn.Module) -> int:
+    """Input channels of a conv or linear layer, 0 for others."""
+    if isinstance(module, CONV):
+        return module.in_channels
+    return module.in_features if isinstance(module, nn.Linear) else 0

@@ -1,0 +1,187 @@
+"""Where weights are changed by hand: zeroed, shared, removed. Works on copies, and checks every cut: the cut network
+must answer as its twin does, the uncut network with the removed channels at zero."""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch_pruning as tp
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
+
+from labbench.bench.errors import BenchError
+from labbench.bench.state import BATCH_NORM, CONV, Kept, weight_of
+
+TWIN_TOLERANCE = 1e-5  # relative, in float64, where rounding stays under 1e-12
+TWIN_IMAGES = 2
+TWIN_SEED = 20_151_210
+
+
+def zero_weights(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Set the weights to zero where the mask of their layer is False. In place: give a copy."""
+    with torch.no_grad():
+        for name, mask in masks.items():
+            weight_of(model, name).mul_(mask)
+
+
+def share_filters(weight: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Every filter replaced by its cluster's centroid, and the cluster of each filter.
+
+    k-means++ and Lloyd over the filters as vectors of length in·kh·kw (scikit-learn, one start). `weight` is out × …,
+    and must have more than `k` distinct filters; the result has its shape and exactly `k` distinct ones.
+    """
+    vectors = weight.detach().cpu().flatten(1).float().numpy()
+    with threadpool_limits(limits=1):
+        means = KMeans(n_clusters=k, n_init=1, random_state=seed).fit(vectors)
+    labels = torch.from_numpy(means.labels_.astype(np.int64))
+    centroids = torch.from_numpy(means.cluster_centers_).to(weight.dtype)
+    return centroids[labels].view_as(weight).to(weight.device), labels.to(weight.device)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels that can only be removed together: the same numbers in each of `outputs`."""
+
+    root: str
+    channels: int
+    outputs: tuple[str, ...]
+    """Modules that lose output channels (filters, or entries of a norm)."""
+    inputs: tuple[str, ...]
+    """Modules that lose input channels."""
+    scores: Callable[[Callable[[Any], Tensor]], Tensor]
+    """Scores of the channels by a method of granularity "filter"."""
+
+
+class Graph:
+    """The coupled channels of one copied model, by Torch-Pruning, and the cuts made in it."""
+
+    def __init__(self, model: nn.Module, shape: tuple[int, ...]) -> None:
+        """`model` is a copy on the CPU in eval mode; every parameter must be trainable, or its layer is not traced."""
+        self.model = model
+        self._names = {module: name for name, module in model.named_modules()}
+        try:
+            self._graph = tp.DependencyGraph().build_dependency(
+                model, example_inputs=(torch.zeros(1, *shape),), ignored_layers=[], verbose=False
+            )
+        except Exception as error:  # whatever a tracer stumbles over in a foreign model
+            raise BenchError(f"Torch-Pruning cannot trace this model: {error}") from error
+
+    def group(self, name: str) -> Group:
+        """The group of all output channels of a conv or linear layer. Raises `BenchError` where it cannot be cut."""
+        channels = self._channels(name)
+        found = self._coupled(name, range(channels))
+        outputs = self._members(found, out=True)
+        inputs = self._members(found, out=False)
+        if not inputs:
+            raise BenchError(f"{name} cannot be cut: its outputs are the model's outputs, one for each class")
+        wider = [other for other in outputs if self._channels(other) != channels]
+        if wider:
+            raise BenchError(
+                f"{name} cannot be cut: its channels run on into {wider[0]}, which has {self._channels(wider[0])} "
+                f"instead of {channels} (a shortcut pads with zeros)"
+            )
+        return Group(name, channels, outputs, inputs, lambda score: score(found))
+
+    def cut(self, group: Group, channels: Iterable[int]) -> dict[str, tuple[set[int], set[int]]]:
+        """Remove channels of a group; returns for each module the numbers of the outputs and inputs that went."""
+        found = self._coupled(group.root, channels)
+        if not self._graph.check_pruning_group(found):
+            raise BenchError(f"{group.root} cannot be cut: no channel would remain in one of its coupled layers")
+        gone: dict[str, tuple[set[int], set[int]]] = {}
+        for dep, numbers in found.items:
+            if dep.target.module in self._names:
+                outs, ins = gone.setdefault(self._names[dep.target.module], (set(), set()))
+                (outs if self._is_output(dep) else ins).update(int(number) for number in numbers)
+        found.prune()
+        return gone
+
+    def _coupled(self, name: str, channels: Iterable[int]) -> Any:
+        module = self.model.get_submodule(name)
+        pruner = self._graph.get_pruner_of_module(module)
+        return self._graph.get_pruning_group(module, pruner.prune_out_channels, list(channels))
+
+    def _members(self, group: Any, *, out: bool) -> tuple[str, ...]:
+        modules = [dep.target.module for dep, _ in group.items if self._is_output(dep) == out]
+        return tuple(
+            dict.fromkeys(
+                self._names[m] for m in modules if m in self._names and next(m.parameters(), None) is not None
+            )
+        )
+
+    def _is_output(self, dep: Any) -> bool:
+        return bool(self._graph.is_out_channel_pruning_fn(dep.handler))
+
+    def _channels(self, name: str) -> int:
+        return len(weight_of(self.model, name))
+
+
+def check_twin(
+    before: nn.Module, after: nn.Module, gone: Mapping[str, tuple[set[int], set[int]]], shape: tuple[int, ...]
+) -> None:
+    """Raise `BenchError` unless `after` answers as `before` does with the removed output channels at zero.
+
+    Both on the CPU in eval mode, compared in float64 on random images; relative to the largest answer.
+    """
+    twin, cut = copy.deepcopy(before).double().eval(), copy.deepcopy(after).double().eval()
+    x = torch.randn(TWIN_IMAGES, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(TWIN_SEED))
+    with torch.no_grad():
+        for name, (outputs, _) in gone.items():
+            for parameter in twin.get_submodule(name).parameters(recurse=False):
+                parameter[sorted(outputs)] = 0
+        expected = twin(x)
+        try:
+            answer = cut(x)
+        except RuntimeError as error:
+            raise BenchError(f"the cut network does not run ({error}); nothing was changed") from error
+    if answer.shape != expected.shape:
+        raise BenchError(f"the cut network answers {tuple(answer.shape)} instead of {tuple(expected.shape)}")
+    difference = float((answer - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
+    if not difference <= TWIN_TOLERANCE:
+        raise BenchError(
+            f"the cut network answers differently from the network with those channels at zero (by {difference:.1e}); "
+            "nothing was changed"
+        )
+
+
+def rebuild(model: nn.Module, kept: Mapping[str, Kept]) -> None:
+    """Cut a freshly built model to the channels of a record, in place. The weights that remain are the model's own."""
+    for name, channels in kept.items():
+        module = model.get_submodule(name)
+        for key, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, key, nn.Parameter(sliced(parameter.detach(), channels)))
+        for key, buffer in list(module.named_buffers(recurse=False)):
+            if buffer.dim():
+                setattr(module, key, sliced(buffer, channels))
+        _resize(module)
+
+
+def sliced(values: Tensor, kept: Kept) -> Tensor:
+    """A tensor of the loaded layer (out, or out × in × …) reduced to the channels that remain."""
+    if kept.outputs is not None:
+        values = values[list(kept.outputs)]
+    if kept.inputs is not None and values.dim() > 1:
+        values = values[:, list(kept.inputs)]
+    return values.clone()
+
+
+def _resize(module: nn.Module) -> None:
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    if isinstance(module, CONV):
+        module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = weight.shape
+    elif isinstance(module, BATCH_NORM):
+        module.num_features = len(weight)
+
+
+def remaining(before: Kept | None, gone: set[int], loaded: int, *, out: bool) -> tuple[int, ...] | None:
+    """The record of one side of a module after the channels `gone` (numbered as they were before this cut) went."""
+    side = (before.outputs if out else before.inputs) if before else None
+    if not gone:
+        return side
+    return tuple(channel for place, channel in enumerate(side or range(loaded)) if place not in gone)

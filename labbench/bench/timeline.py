@@ -1,0 +1,129 @@
+"""The states of one session: which changes are in effect, which can be redone, and the state after each of them, from
+memory, from a checkpoint, or by doing the changes again."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from labbench.bench.apply import Applied, Tools, apply
+from labbench.bench.checkpoints import Cache
+from labbench.bench.errors import BenchError
+from labbench.bench.loading import fresh
+from labbench.bench.measure import Stopped, fingerprint
+from labbench.bench.state import State
+from labbench.session.operations import AnyOperation, Evaluate, Load, Note, Redo, Undo
+from labbench.session.session import walk
+
+IN_MEMORY = 6  # states: enough to step back and forth without the disk; a ResNet-18 is 45 MB
+
+
+@dataclass(frozen=True)
+class Change:
+    """One operation that made a state, and the name of that state."""
+
+    operation: AnyOperation
+    key: str
+    """Hash of the operations since the load, and the fingerprint of what they made."""
+
+
+class Timeline:
+    """The walk of a session over states. Only `do` and `restore` move it."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self.done: tuple[Change, ...] = ()
+        self.undone: tuple[Change, ...] = ()
+        self.recomputed = 0
+        """Operations that `restore`, undo and redo had to do again so far."""
+        self._states: OrderedDict[str, State] = OrderedDict()
+
+    @property
+    def state(self) -> State | None:
+        """The state now, if anything was loaded; it is always in memory."""
+        return self._states[self.done[-1].key] if self.done else None
+
+    def do(self, operation: AnyOperation, tools: Tools, measure: Callable[[State], State]) -> Applied:
+        """Do an operation and stand behind it. `measure` completes the figures of a state that was changed."""
+        if isinstance(operation, Undo | Redo):
+            return self._walk(operation, tools, measure)
+        applied = apply(operation, self.state, tools)
+        made = measure(applied.state)
+        if isinstance(operation, Note | Evaluate):
+            if self.done:
+                self._remember(self.done[-1].key, made)
+            return applied._replace(state=made)
+        change = Change(applied.operation, _key(self.done, applied.operation, fingerprint(made)))
+        self.done, self.undone = walk(self.done, self.undone, operation, change)
+        self._remember(change.key, made)
+        return applied._replace(state=made)
+
+    def restore(
+        self,
+        done: tuple[AnyOperation, ...],
+        undone: tuple[AnyOperation, ...],
+        fingerprints: tuple[str, ...],
+        tools: Tools,
+        measure: Callable[[State], State],
+    ) -> None:
+        """Stand where another timeline stood. Raises `BenchError` if that cannot be had; this one then is as it was."""
+        if done and not isinstance(done[0], Load):
+            raise BenchError("a session begins with load")
+        marks = fingerprints if len(fingerprints) == len(done) + len(undone) else ("",) * (len(done) + len(undone))
+        other = Timeline(self.cache)
+        for operation, mark in zip(
+            (*done, *reversed(undone)), (*marks[: len(done)], *reversed(marks[len(done) :])), strict=True
+        ):
+            key = _key(other.done, operation, mark)
+            other.done = (*other.done, Change(operation, key))
+        if undone:
+            other.undone = tuple(reversed(other.done[len(done) :]))
+            other.done = other.done[: len(done)]
+        if other.done:
+            other._remember(other.done[-1].key, measure(other._state_of(other.done, tools)), keep=False)
+        self.done, self.undone, self._states = other.done, other.undone, other._states
+        self.recomputed += other.recomputed
+
+    def _walk(self, operation: Undo | Redo, tools: Tools, measure: Callable[[State], State]) -> Applied:
+        try:
+            done, undone = walk(self.done, self.undone, operation, Change(operation, ""))
+        except ValueError as error:
+            raise BenchError(str(error)) from None
+        state = measure(self._state_of(done, tools))
+        self.done, self.undone = done, undone
+        self._remember(done[-1].key, state, keep=False)
+        return Applied(state, operation)
+
+    def _state_of(self, changes: tuple[Change, ...], tools: Tools) -> State:
+        key = changes[-1].key
+        if key in self._states:
+            return self._states[key]
+        start = max(number for number, change in enumerate(changes) if isinstance(change.operation, Load))
+        first = changes[start].operation
+        assert isinstance(first, Load)
+        cached = self.cache.get(key, lambda: fresh(first, tools.data))
+        if cached is not None:
+            return cached
+        before = self._state_of(changes[:-1], tools) if len(changes) - 1 > start else None
+        self.recomputed += 1
+        applied = apply(changes[-1].operation, before, tools)
+        if applied.operation != changes[-1].operation:
+            raise Stopped  # half of it would be another state
+        return applied.state
+
+    def _remember(self, key: str, state: State, *, keep: bool = True) -> None:
+        self._states[key] = state
+        self._states.move_to_end(key)
+        while len(self._states) > IN_MEMORY:
+            self._states.popitem(last=False)
+        if keep:
+            self.cache.put(key, state)
+
+
+def _key(before: tuple[Change, ...], operation: AnyOperation, mark: str) -> str:
+    since = [change.operation for change in before]
+    loads = [number for number, earlier in enumerate(since) if isinstance(earlier, Load)]
+    chain = [operation] if isinstance(operation, Load) else [*since[loads[-1] :], operation]
+    return f"{hashlib.sha256(msgspec.json.encode(chain)).hexdigest()[:24]}-{mark or 'unknown'}"

@@ -1,0 +1,310 @@
+"""The bench in its own process: a line of JSON in, lines of JSON out. Ends when its input ends."""
+
+import argparse
+import os
+import platform
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+import numpy as np
+import sklearn
+import torch
+
+from labbench import __version__, folders
+from labbench.bench.apply import Tools, apply
+from labbench.bench.checkpoints import Cache, save
+from labbench.bench.datasets import DATASETS
+from labbench.bench.devices import available
+from labbench.bench.errors import BenchError
+from labbench.bench.measure import Stopped, measured, never, snapshot
+from labbench.bench.methods import METHODS
+from labbench.bench.models import MODELS
+from labbench.bench.state import Data, State
+from labbench.bench.timeline import Timeline
+from labbench.session.catalogue import Catalogue, Entry, entry_of, knobs_of, operation_entries, options_type
+from labbench.session.check import BadInput
+from labbench.session.events import (
+    AnyEvent,
+    AnyRequest,
+    Environment,
+    Export,
+    Exported,
+    Failed,
+    Finished,
+    Preview,
+    Previewed,
+    Progress,
+    Ready,
+    Restore,
+    Restored,
+    Started,
+    Stop,
+)
+from labbench.session.jsonl import decode_request, encode
+from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Note
+
+NICENESS = 10  # keys stay as quick as when idle, for about 3 % of the speed
+CACHE_LIMIT = 4 * 2**30  # bytes of checkpoints: 90 states of a ResNet-18
+AFTER_STOP = 0.5  # seconds that a stopped run may still be measured for
+QUIET = 0.1  # seconds between two reports of the same kind
+
+
+@dataclass
+class Worker:
+    """One bench and the pipe out. `handle` does one request."""
+
+    out: BinaryIO
+    data_dir: Path
+    timeline: Timeline
+    stop: threading.Event = field(default_factory=threading.Event)
+    requests: "queue.Queue[AnyRequest | BadInput | None]" = field(default_factory=queue.Queue)
+    _data: dict[tuple[str, int], Data] = field(default_factory=dict)
+    _reported: float = 0.0
+
+    def emit(self, event: AnyEvent) -> None:
+        """Write one event. Called from the main thread only."""
+        self.out.write(encode(event))
+        self.out.flush()
+
+    def report(self, event: AnyEvent) -> None:
+        """`emit`, but progress of one phase at most ten times a second."""
+        if isinstance(event, Progress) and event.phase != "train":
+            now = time.monotonic()
+            if now - self._reported < QUIET:
+                return
+            self._reported = now
+        self.emit(event)
+
+    def data(self, name: str, side: int) -> Data:
+        """A data set by name, read once, at least `side` pixels high and wide."""
+        if (name, side) not in self._data:
+            dataset = DATASETS[name]
+            if dataset.download:
+                self.report(Progress(phase="download", fraction=0.0, note=f"{name} into {self.data_dir}"))
+            self._data[name, side] = Data(name, dataset, dataset.read(self.data_dir), side)
+        return self._data[name, side]
+
+    def handle(self, request: AnyRequest) -> None:
+        """Do one request and answer it; whatever goes wrong is answered with `Failed`."""
+        if isinstance(request, Stop):
+            return  # nothing runs
+        operation = None if isinstance(request, Restore | Export | Preview) else request
+        try:
+            match request:
+                case Preview():
+                    self.emit(self.preview(request.operation))
+                case Restore():
+                    self.restore(request)
+                case Export():
+                    self.export(request)
+                case _:
+                    self.operate(request)
+        except BenchError as error:
+            self.emit(Failed(error=str(error), operation=operation))
+        except Stopped:
+            self.emit(Failed(error="stopped: the model is as before", operation=operation))
+        except Exception as error:  # noqa: BLE001  # a bug must not end the worker: the state is whole
+            traceback.print_exc()
+            name = type(error).__name__
+            self.emit(
+                Failed(
+                    error=f"a fault in labbench ({name}: {error}); the model is as before",
+                    operation=operation,
+                    bug=True,
+                )
+            )
+
+    def operate(self, operation: AnyOperation) -> None:
+        """Do an operation and say what came of it."""
+        self.emit(Started(operation=operation))
+        began = time.perf_counter()
+        before = self.timeline.state
+        applied = self.timeline.do(operation, Tools(self.data, self.report, self.stop.is_set), self.measure)
+        remarks = applied.remarks
+        if "validation" not in applied.state.accuracy and not isinstance(operation, Note | Evaluate):
+            remarks = (*remarks, "not measured: stopped")
+        self.emit(
+            Finished(
+                operation=applied.operation,
+                snapshot=None if applied.state is before else snapshot(applied.state),
+                remarks=remarks,
+                seconds=round(time.perf_counter() - began, 3),
+            )
+        )
+
+    def measure(self, state: State) -> State:
+        """The state with its validation figures; after a stop only if that takes no time to speak of."""
+        if "validation" in state.accuracy:
+            return state
+        stopped: Callable[[], bool] = self.stop.is_set
+        if stopped():
+            deadline = time.monotonic() + AFTER_STOP
+            stopped = lambda: time.monotonic() > deadline  # noqa: E731  # as short as what it replaces
+        try:
+            return measured(state, "validation", self.report, stopped)
+        except Stopped:
+            return state
+
+    def preview(self, operation: AnyOperation) -> Previewed:
+        """What an operation would do. Training, loading and measuring are not tried."""
+        state = self.timeline.state
+        try:
+            if isinstance(operation, Load | Finetune | Evaluate):
+                raise BenchError(f"no preview of {operation.describe()}")
+            applied = apply(operation, state, Tools(self.data, stopped=never))
+        except BenchError as error:
+            return Previewed(operation=operation, error=str(error))
+        return Previewed(operation=operation, snapshot=snapshot(applied.state, final=False), remarks=applied.remarks)
+
+    def restore(self, request: Restore) -> None:
+        """Stand where a session had left it."""
+        self.emit(Progress(phase="restore", fraction=0.0))
+        count = self.timeline.recomputed
+        tools = Tools(self.data, self.report, self.stop.is_set)
+        self.timeline.restore(request.done, request.undone, request.fingerprints, tools, self.measure)
+        state = self.timeline.state
+        again = self.timeline.recomputed - count
+        self.emit(Restored(snapshot=snapshot(state) if state else None, recomputed=again))
+
+    def export(self, request: Export) -> None:
+        """Write the current model to a file."""
+        if self.timeline.state is None:
+            raise BenchError("no model is open: load one first")
+        path = Path(request.path).expanduser()
+        if path.suffix != ".safetensors":
+            raise BenchError(f"{path.name}: an export is written as .safetensors")
+        self.emit(Exported(path=str(path), size=save(self.timeline.state, path)))
+
+    def read(self, source: int) -> None:
+        """Put the requests of a pipe into the queue; a stop goes to the running operation at once."""
+        for line in lines_of(source):
+            if not line.strip():
+                continue
+            try:
+                request: AnyRequest | BadInput = decode_request(line)
+            except BadInput as error:
+                request = error
+            if isinstance(request, Stop):
+                self.stop.set()
+            self.requests.put(request)
+        self.stop.set()
+        self.requests.put(None)
+
+    def serve(self) -> None:
+        """Answer requests until the input ends. Of previews that wait, only the newest is answered."""
+        while (request := self.requests.get()) is not None:
+            if isinstance(request, BadInput):
+                self.emit(Failed(error=str(request)))
+            elif isinstance(request, Preview) and self.outdated():
+                continue
+            else:
+                self.handle(request)
+            if isinstance(request, Stop) or self.requests.empty():
+                self.stop.clear()
+
+    def outdated(self) -> bool:
+        """Whether a newer preview is waiting."""
+        with self.requests.mutex:
+            return any(isinstance(waiting, Preview) for waiting in self.requests.queue)
+
+
+def lines_of(source: int) -> Iterator[bytes]:
+    """The lines of a file descriptor. No lock is held while it waits, so that the process can end meanwhile."""
+    rest = b""
+    while chunk := os.read(source, 2**16):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+
+
+def catalogue() -> Catalogue:
+    """All that can be chosen, from docstrings and signatures."""
+    return Catalogue(
+        models=tuple(_model_entry(name) for name in MODELS),
+        datasets=tuple(
+            entry_of(
+                name,
+                dataset.doc,
+                (),
+                {
+                    "images": sum(dataset.images.values()),
+                    "shape": "×".join(map(str, dataset.shape)),
+                    "classes": len(dataset.classes),
+                    "download": dataset.download,
+                },
+            )
+            for name, dataset in DATASETS.items()
+        ),
+        methods=tuple(_method_entry(name) for name in METHODS),
+        operations=operation_entries(),
+    )
+
+
+def _model_entry(name: str) -> Entry:
+    model = MODELS[name]
+    with torch.device("meta"):
+        channels = 1 if model.side < 32 else 3
+        parameters = sum(p.numel() for p in model.build((channels, model.side, model.side), 10).parameters())
+    facts = {"parameters": parameters, "side": model.side}
+    return entry_of(name, model.build.__doc__ or "", knobs_of(options_type(model.build)), facts)
+
+
+def _method_entry(name: str) -> Entry:
+    method = METHODS[name]
+    function = method.select if method.GRANULARITY == "weight" else method.score
+    facts = {"granularity": method.GRANULARITY}
+    return entry_of(name, function.__doc__ or "", knobs_of(options_type(function)), facts)
+
+
+def environment() -> Environment:
+    """What figures depend on."""
+    devices = available()
+    return Environment(
+        labbench=__version__,
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        torch_pruning=metadata.version("torch-pruning"),
+        sklearn=sklearn.__version__,
+        numpy=np.__version__,
+        machine=f"{platform.machine()} {platform.system()}",
+        threads=torch.get_num_threads(),
+        device=devices[0],
+        devices=devices,
+    )
+
+
+def main() -> int:
+    """Serve standard input; standard output carries nothing but events, whatever a library prints."""
+    parser = argparse.ArgumentParser(prog="python -m labbench.worker", description=__doc__)
+    parser.add_argument("--data-dir", type=Path, default=folders.data(), help="folder of the data sets")
+    parser.add_argument("--checkpoints", type=Path, default=folders.checkpoints(), help="their folder")
+    parser.add_argument("--catalogue", action="store_true", help="print the catalogue as JSON and end")
+    options = parser.parse_args()
+    if options.catalogue:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(catalogue())) + b"\n")
+        return 0
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    os.nice(NICENESS)
+    torch.backends.cudnn.benchmark = False  # the fastest algorithm of the moment is another one the next time
+    torch.backends.cudnn.deterministic = True
+    worker = Worker(out, options.data_dir, Timeline(Cache(options.checkpoints, CACHE_LIMIT)))
+    threading.Thread(target=worker.read, args=(0,), daemon=True).start()
+    worker.emit(Ready(environment=environment(), catalogue=catalogue()))
+    try:
+        worker.serve()
+    except BrokenPipeError:  # nobody listens any more; the session file has everything
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,14 +9,13 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from labbench import folders
-from labbench.session.check import BadInput
 from labbench.session.events import AnyEvent, AnyRequest, Died, Failed, Finished, Stop
 from labbench.session.jsonl import decode_event, encode
 from labbench.session.operations import Note
 from labbench.session.session import Session
 
 LINE_LIMIT = 64 * 2**20  # bytes of one event: a snapshot of 1,000 layers and 100 classes is under 1 MB
-TERM_AFTER, KILL_AFTER = 2.0, 5.0  # seconds after which a worker that was told to end is told louder
+TERM_AFTER, KILL_AFTER = 2.0, 4.5  # seconds after which a worker that was told to end is told louder; 5 is the promise
 LAST_WORDS = 4  # lines of its log that explain a worker's death
 
 
@@ -36,10 +35,10 @@ def worker_command(data_dir: Path | None = None, checkpoints: Path | None = None
 class Client:
     """A worker process and the two pipes to it. Its stderr goes to the log file."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, log_start: int) -> None:
         self._process = process
         self._log = log
-        self._log_start = log.stat().st_size if log.exists() else 0
+        self._log_start = log_start
         self._closing = False
 
     @classmethod
@@ -48,6 +47,7 @@ class Client:
         log = log or folders.log()
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as stderr:
+            log_start = stderr.tell()
             process = await asyncio.create_subprocess_exec(
                 *(command or worker_command()),
                 stdin=asyncio.subprocess.PIPE,
@@ -56,7 +56,7 @@ class Client:
                 limit=LINE_LIMIT,
                 start_new_session=True,  # ctrl+c in the terminal is the front end's to handle
             )
-        return cls(process, log)
+        return cls(process, log, log_start)
 
     @property
     def pid(self) -> int:
@@ -80,11 +80,16 @@ class Client:
         """Every event of the worker. Ends after `close`, or with `Died` if the worker ended by itself."""
         stdout = self._process.stdout
         assert stdout is not None
-        while line := await stdout.readline():
+        while True:
+            event: AnyEvent
             try:
-                yield decode_event(line)
-            except BadInput as error:
-                yield Failed(error=f"the worker said what cannot be read: {error}", bug=True)
+                line = await stdout.readline()
+                if not line:
+                    break
+                event = decode_event(line)
+            except ValueError as error:  # no event, or a line beyond the limit
+                event = Failed(error=f"the worker said what cannot be read: {error}", bug=True)
+            yield event
         code = await self._process.wait()
         if not self._closing:
             yield Died(error=self._obituary(code))
@@ -141,6 +146,7 @@ class Player:
                 continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), self._wait())
+            if self._changed.is_set():
                 continue  # pause, step or speed: look again
             self.position += 1
             yield self.recording.events[self.position - 1][1]

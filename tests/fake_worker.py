@@ -1,4 +1,7 @@
-"""A worker that computes nothing: speaks the lines of the real one, with made-up figures, and misbehaves when told to. A note whose text is a key of `TRICKS` is not answered: the trick happens instead."""
+"""A worker that computes nothing: speaks the lines of the real one, with made-up figures, and misbehaves when told to.
+
+A note whose text is a key of `TRICKS` is not answered: the trick happens instead.
+"""
 
 import os
 import signal

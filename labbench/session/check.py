@@ -2,13 +2,13 @@
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from labbench.session.catalogue import Knob, knobs_of
-from labbench.session.operations import OPERATIONS, AnyOperation
+from labbench.session.catalogue import Catalogue, Entry, Knob, knobs_of
+from labbench.session.operations import OPERATIONS, AnyOperation, Load, Prune
 
 
 class BadInput(ValueError):
@@ -54,6 +54,27 @@ def check_fields(owner: str, knobs: Iterable[Knob], given: Mapping[str, object])
             raise BadInput(f"{owner} needs the key {name!r}: {knob.help}")
 
 
+def check_names(operation: AnyOperation, catalogue: Catalogue) -> None:
+    """Raise `BadInput` if the catalogue has no such model, data set or method, or not with these options."""
+    match operation:
+        case Load():
+            _check_name("data set", operation.dataset, catalogue.datasets)
+            model = _check_name("model", operation.model, catalogue.models)
+            check_fields(model.name, model.knobs, operation.options)
+        case Prune():
+            method = _check_name("method", operation.method, catalogue.methods)
+            check_fields(method.name, method.knobs, operation.options)
+        case _:
+            pass
+
+
+def _check_name(kind: str, name: str, entries: Sequence[Entry]) -> Entry:
+    known = {entry.name: entry for entry in entries}
+    if name not in known:
+        raise BadInput(f"no such {kind}: {name}; the {kind}s are {listed(known)}{meant(name, known)}")
+    return known[name]
+
+
 def wrong(knob: Knob, value: object) -> str:
     """What the value would have to be, or "" if it is right."""
     match knob.kind:
@@ -64,13 +85,13 @@ def wrong(knob: Knob, value: object) -> str:
         case "text":
             return "" if isinstance(value, str) else "text in quotes"
         case "options":
-            right = isinstance(value, Mapping) and all(isinstance(v, bool | int | float | str) for v in value.values())
+            right = isinstance(value, Mapping) and all(_can_be_sent(item) for item in value.values())
             return "" if right else "a table of names and values, such as {p = 2}"
         case "texts":
             right = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
             return "" if right else 'a list of texts, such as ["conv1", "layer1.*"]'
         case "ints":
-            right = isinstance(value, list | tuple) and all(type(item) is int for item in value)
+            right = isinstance(value, list | tuple) and all(type(item) is int and _can_be_sent(item) for item in value)
             return "" if right else "a list of whole numbers, such as [5, 8]"
         case _:
             return _wrong_number(knob, value)
@@ -80,17 +101,29 @@ def _wrong_number(knob: Knob, value: object) -> str:
     whole = knob.kind == "int"
     right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
     text = ("a whole number" if whole else "a number") + bounds(knob)
-    if not right or not isinstance(value, int | float) or not math.isfinite(value):
+    if not right or not isinstance(value, int | float) or not _can_be_sent(value):
         return text
     low = knob.low is None or value > knob.low or (value == knob.low and not knob.low_open)
     high = knob.high is None or value < knob.high or (value == knob.high and not knob.high_open)
     return "" if low and high else text
 
 
+def _can_be_sent(value: object) -> bool:
+    """Whether JSON has this value: finite, and a whole number of at most 64 bits."""
+    match value:
+        case bool() | str():
+            return True
+        case int():
+            return -(2**63) <= value < 2**63
+        case float():
+            return math.isfinite(value)
+    return False
+
+
 def bounds(knob: Knob) -> str:
     """The range of a number in words, with a leading blank: " from 0 to 1"."""
-    low = "" if knob.low is None else f" {'above' if knob.low_open else 'from'} {knob.low:g}"
-    high = "" if knob.high is None else f" {'below' if knob.high_open else 'to'} {knob.high:g}"
+    low = "" if knob.low is None else f" {'above' if knob.low_open else 'from'} {knob.low:.12g}"
+    high = "" if knob.high is None else f" {'below' if knob.high_open else 'to'} {knob.high:.12g}"
     return low + high
 
 

@@ -61,7 +61,7 @@ def decode_event(line: bytes) -> AnyEvent:
     """The event of a line; `BadInput` where it is none."""
     try:
         event: AnyEvent = _event.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise BadInput(f"no event: {error}") from None
     return event
 
@@ -70,7 +70,7 @@ def decode_request(line: bytes) -> AnyRequest:
     """The request of a line; `BadInput` says what is wrong with it and what would be right."""
     try:
         raw = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"not a line of JSON: {error}") from None
     name = raw.get("op") if isinstance(raw, dict) else None
     if not isinstance(name, str) or name not in REQUESTS:

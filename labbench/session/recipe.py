@@ -8,7 +8,8 @@ import msgspec
 import tomli_w
 from msgspec import Struct
 
-from labbench.session.check import BadInput, listed, meant, operation_from
+from labbench.session.catalogue import shipped
+from labbench.session.check import BadInput, check_names, listed, meant, operation_from
 from labbench.session.operations import AnyOperation
 
 KEYS = ("title", "about", "step")
@@ -40,7 +41,7 @@ def parse(text: str) -> Recipe:
     """The recipe of a text. `BadInput` names the step and what would be right."""
     try:
         table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"not TOML: {error}") from None
     for key in table:
         if key not in KEYS:
@@ -61,14 +62,17 @@ def write(recipe: Recipe) -> str:
     if recipe.about:
         table["about"] = recipe.about
     table["step"] = [_table(operation) for operation in recipe.steps]
-    return tomli_w.dumps(table, multiline_strings=True)
+    text = tomli_w.dumps(table, multiline_strings=True)
+    return text if tomllib.loads(text) == table else tomli_w.dumps(table)  # """ loses carriage returns
 
 
 def _step(number: int, raw: object) -> AnyOperation:
     try:
-        return operation_from(raw)
+        operation = operation_from(raw)
+        check_names(operation, shipped())
     except BadInput as error:
         raise BadInput(f"step {number}: {error}") from None
+    return operation
 
 
 def _table(operation: AnyOperation) -> dict[str, object]:

@@ -1,0 +1,136 @@
+"""What follows from a list of events: history, undo and redo, curves, what runs, what went wrong."""
+
+import pytest
+from session_examples import EVENTS, HERE, LOAD, finished, snapshot
+
+from labbench.session.events import (
+    AnyEvent,
+    Died,
+    Failed,
+    Finished,
+    Metric,
+    Progress,
+    Ready,
+    Restored,
+    Sparsity,
+    Started,
+)
+from labbench.session.operations import AnyOperation, Evaluate, Finetune, Freeze, Note, Prune, Redo, Undo
+from labbench.session.session import Session
+
+HALF, MOST = Prune(amount=0.5), Prune(amount=0.8)
+
+
+def session_of(*events: AnyEvent) -> Session:
+    session = Session("a lesson")
+    for number, event in enumerate(events):
+        session.append(float(number), event)
+    return session
+
+
+def session_doing(*operations: AnyOperation) -> Session:
+    return session_of(*[event for operation in operations for event in finished(operation)])
+
+
+def test_the_history_has_every_finished_operation_in_order() -> None:
+    session = session_doing(LOAD, HALF, Note(text="hm"), Undo(), Evaluate())
+    assert [step.number for step in session.steps] == [1, 2, 3, 4, 5]
+    assert [step.operation for step in session.steps] == [LOAD, HALF, Note(text="hm"), Undo(), Evaluate()]
+
+
+def test_undo_takes_back_the_last_change_and_redo_does_it_again() -> None:
+    session = session_doing(LOAD, HALF, MOST, Undo())
+    assert session.changes == (LOAD, HALF)
+    assert session.redoable == (MOST,)
+    assert session_doing(LOAD, HALF, MOST, Undo(), Undo(), Redo()).changes == (LOAD, HALF)
+    assert session_doing(LOAD, HALF, MOST, Undo(), Undo(), Redo()).redoable == (MOST,)
+
+
+def test_notes_and_evaluations_are_no_changes_and_keep_what_can_be_redone() -> None:
+    session = session_doing(LOAD, HALF, Undo(), Note(text="hm"), Evaluate())
+    assert session.changes == (LOAD,)
+    assert session.redoable == (HALF,)
+
+
+def test_a_change_after_undo_forgets_what_could_be_redone() -> None:
+    assert session_doing(LOAD, HALF, Undo(), MOST).redoable == ()
+
+
+@pytest.mark.parametrize("operations", [(LOAD, Undo()), (LOAD, HALF, Redo()), (Undo(),)])
+def test_an_undo_or_redo_of_nothing_does_not_follow(operations: tuple[AnyOperation, ...]) -> None:
+    with pytest.raises(ValueError, match=r"nothing to (undo|redo)"):
+        session_doing(*operations)
+
+
+def test_restore_asks_for_the_changes_and_for_what_can_be_redone() -> None:
+    restore = session_doing(LOAD, HALF, MOST, Undo()).restore()
+    assert (restore.done, restore.undone) == ((LOAD, HALF), (MOST,))
+    assert restore.fingerprints == ("f00d",) * 3
+
+
+def test_the_snapshot_is_that_of_the_last_operation_that_measured() -> None:
+    first, second = snapshot(fingerprint="1"), snapshot(fingerprint="2")
+    session = session_of(*finished(LOAD, first), *finished(HALF, second), *finished(Note(text="hm")))
+    assert session.snapshot == second
+    assert session.before == second
+    assert session.loaded == first
+    assert [step.snapshot for step in session.steps] == [first, second, second]
+
+
+def test_curves_go_on_through_two_runs() -> None:
+    def run(*losses: float | None) -> list[AnyEvent]:
+        operation = Finetune(epochs=len(losses))
+        points = [Metric(name="train/loss", x=float(x), y=y) for x, y in enumerate(losses, 1)]
+        return [Started(operation=operation), *points, Finished(operation=operation, snapshot=snapshot())]
+
+    session = session_of(*finished(LOAD), *run(3.0, 2.0), *finished(HALF), *run(2.5, None, 1.0))
+    assert session.runs == [0.0, 2.0]
+    assert session.curves["train/loss"].points == [(1.0, 3.0), (2.0, 2.0), (3.0, 2.5), (4.0, None), (5.0, 1.0)]
+
+
+def test_what_runs_is_known_with_its_progress_until_it_ends() -> None:
+    operation = Finetune()
+    half = Progress(phase="train", fraction=0.5)
+    layers = Sparsity(epoch=1, nonzero={"conv1": 3})
+    session = session_of(*finished(LOAD), Started(operation=operation), half, layers)
+    assert (session.running, session.progress, session.live) == (operation, half, layers)
+    session.append(9.0, Finished(operation=operation, snapshot=snapshot()))
+    assert (session.running, session.progress, session.live) == (None, None, None)
+
+
+def test_a_refusal_leaves_the_model_and_says_why_until_something_is_finished() -> None:
+    refused = Failed(error="no such layer: nope", operation=Prune(layers=("nope",)))
+    session = session_of(*finished(LOAD), *finished(HALF), refused)
+    assert session.changes == (LOAD, HALF)
+    assert session.problem == refused
+    assert session.running is None
+    session.append(9.0, finished(Freeze(layers=("conv1",)))[1])
+    assert session.problem is None
+
+
+def test_a_line_that_could_not_be_read_does_not_end_what_runs() -> None:
+    session = session_of(*finished(LOAD), Started(operation=HALF), Failed(error="cannot be read", bug=True))
+    assert session.running == HALF
+
+
+def test_a_dead_worker_ends_what_ran_and_loses_nothing_before() -> None:
+    died = Died(error="the worker was ended by SIGKILL")
+    session = session_of(*finished(LOAD), *finished(HALF), Started(operation=Finetune()), died)
+    assert session.running is None
+    assert session.problem == died
+    assert session.changes == (LOAD, HALF)
+
+
+def test_opening_again_ends_what_was_running_when_all_was_lost() -> None:
+    session = session_of(*finished(LOAD), Started(operation=HALF), Ready(environment=HERE))
+    assert session.running is None
+    assert session.environment == HERE
+    again = snapshot(fingerprint="again")
+    session.append(9.0, Restored(snapshot=again, recomputed=1))
+    assert session.snapshot == again
+
+
+def test_all_events_are_kept_as_they_came() -> None:
+    session = session_of(*EVENTS)
+    assert [event for _, event in session.events] == list(EVENTS)
+    assert session.seconds == len(EVENTS) - 1

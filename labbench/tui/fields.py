@@ -55,14 +55,14 @@ class Field(Vertical):
     Field { height: auto; margin-bottom: 0; }
     Field > Horizontal { height: 1; }
     Field .name { width: 13; text-style: bold; }
-    Field Input { width: 1fr; background: $surface; padding: 0 1; }
+    Field Input { width: 1fr; background: $surface; }
+    Field Input.-textual-compact { padding: 0 1; }
     Field Input:focus { background-tint: $foreground 8%; }
-    Field Input.-textual-compact { height: 1; }
     Field .note { width: auto; max-width: 40%; padding: 0 0 0 1; color: $text-muted; }
     Field .help { height: auto; padding: 0 0 0 14; color: $text-muted; }
     Field.-wrong .help { color: $text-error; text-style: bold; }
     Field.-wrong Input { text-style: underline; }
-    Field:focus-within .name { text-style: bold reverse; }
+    Field.-here .name { text-style: bold reverse; }
     """
 
     class Changed(Message):
@@ -114,6 +114,14 @@ class Field(Vertical):
     def on_mount(self) -> None:
         """Show what the first value means."""
         self._read()
+
+    def on_descendant_focus(self) -> None:
+        """Mark the name of the field that has the keys: colour alone would not show it everywhere."""
+        self.add_class("-here")
+
+    def on_descendant_blur(self) -> None:
+        """The keys went elsewhere."""
+        self.remove_class("-here")
 
     @property
     def value(self) -> Any:

@@ -11,8 +11,9 @@ from labbench.session.catalogue import Catalogue
 from labbench.session.events import Previewed
 from labbench.session.operations import AnyOperation, Evaluate, Finetune, percent
 from labbench.session.snapshot import LayerRow, Snapshot
+from labbench.tui import words
 
-NAME_LIMIT = 24  # cells for a layer's name: deeper ones are cut at the front, where they are alike
+NAME_LIMIT = 24  # cells for a layer's name
 
 Column: TypeAlias = tuple[str, Callable[[LayerRow], str]]
 COLUMNS: tuple[Column, ...] = (
@@ -35,9 +36,10 @@ class PreviewPanel(VerticalScroll):
     DEFAULT_CSS = """
     PreviewPanel {
         border: round $surface-lighten-2; border-title-color: $text-muted; padding: 0 1; background: $background;
+        scrollbar-size-vertical: 1;
     }
     PreviewPanel:focus { border: round $primary; }
-    PreviewPanel Static { width: auto; min-width: 100%; height: auto; }
+    PreviewPanel Static { width: 100%; height: auto; }
     """
 
     def __init__(self) -> None:
@@ -60,28 +62,29 @@ def previewed(before: Snapshot | None, event: Previewed, width: int) -> Content:
     if event.error:
         parts.append(Content.styled(f"✗ {event.error}", "bold $text-error"))
     elif before and event.snapshot:
-        parts.extend(changes(before, event.snapshot, width))
+        parts.extend(totals(before, event.snapshot))
     parts.extend(Content(f"· {remark}") for remark in event.remarks)
+    if before and event.snapshot and not event.error:
+        parts.extend(changes(before, event.snapshot, width))
     return Content("\n").join(parts)
 
 
 def changes(before: Snapshot, after: Snapshot, width: int) -> list[Content]:
-    """Totals, then one line per layer that changes, as lines."""
+    """One line per layer that changes, under a heading."""
     old = {row.name: row for row in before.rows}
     pairs = [(old[row.name], row) for row in after.rows if row.name in old and row.prunable]
     changed = [(one, two) for one, two in pairs if any(figure(one) != figure(two) for _, figure in COLUMNS)]
-    lines = totals(before, after)
     if not changed:
-        return [*lines, Content("no layer changes")]
-    lines.extend(_table(changed, width))
+        return [Content("no layer changes")]
+    lines = _table(changed, width)
     if rest := len(pairs) - len(changed):
-        lines.append(Content.styled(f"{rest} other layer{'s' if rest > 1 else ''} as before", "$text-muted"))
+        lines.append(Content.styled(f"{words.plural(rest, 'other layer')} as before", "$text-muted"))
     return lines
 
 
 def totals(before: Snapshot, after: Snapshot) -> list[Content]:
     """Sparsity, parameters and MACs, before → after; a mask that saves no time is said to save none."""
-    arithmetic = f"MACs {_arrow(short(before.macs), short(after.macs))}"
+    arithmetic = f"MACs {_arrow(words.short(before.macs), words.short(after.macs))}"
     if after.macs == before.macs and after.prunable.nonzero < before.prunable.nonzero:
         arithmetic += ": zeros are multiplied too, no faster"
     return [
@@ -108,27 +111,18 @@ def promise(operation: AnyOperation | None, snapshot: Snapshot | None, catalogue
     return Content("")
 
 
-def short(number: int) -> str:
-    """A large count in three or four digits: 40.6 M."""
-    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{number / size:.3g} {letter}" if number < 1000 * size else f"{number / size:,.0f} {letter}"
-    return str(number)
-
-
 def _training(operation: Finetune, snapshot: Snapshot | None, catalogue: Catalogue) -> str:
     dataset = catalogue.entry("datasets", snapshot.dataset) if snapshot else None
-    images = dataset.facts.get("train", dataset.facts.get("images")) if dataset else None
-    epochs = f"{operation.epochs:,} epoch{'s' if operation.epochs > 1 else ''}"
-    if not dataset or not isinstance(images, int):
-        return f"trains for {epochs} in steps of {operation.batch_size:,} images"
-    steps = -(-images // operation.batch_size)
-    total = operation.epochs * steps
-    lines = [f"{epochs} × {steps:,} steps of {operation.batch_size:,} images = {total:,} steps"]
-    if operation.steps and operation.steps < total:
-        lines.append(f"stops at step {operation.steps:,}")
-    some = "" if "train" in dataset.facts else " at most: some are kept for validation and test"
-    lines.append(f"{dataset.name} has {images:,} images to train on{some}")
+    images = dataset.facts.get("train") if dataset else None
+    epochs = words.plural(operation.epochs, "epoch")
+    lines = [f"{epochs} in steps of {operation.batch_size:,} images"]
+    if isinstance(images, int):
+        steps = -(-images // operation.batch_size)
+        lines.append(f"{images:,} images to train on: {steps:,} steps an epoch, {operation.epochs * steps:,} in all")
+    elif dataset and "images" in dataset.facts:
+        lines.append(f"{dataset.name} has {dataset.facts['images']:,} images; most are for training")
+    if operation.steps:
+        lines.append(f"stops after step {operation.steps:,} at the latest")
     if snapshot:
         lines.extend(_held(snapshot))
     return "\n".join(lines)
@@ -152,7 +146,7 @@ def _arrow(before: str, after: str) -> str:
 def _table(pairs: Sequence[tuple[LayerRow, LayerRow]], width: int) -> list[Content]:
     columns = [column for column in COLUMNS if any(column[1](one) != column[1](two) for one, two in pairs)]
     columns.sort(key=lambda column: column[0] not in WORTH)
-    names = ["layer", *(_cut(row.name) for _, row in pairs)]
+    names = ["layer", *(words.middle(row.name, NAME_LIMIT) for _, row in pairs)]
     cells = [[head, *(_arrow(figure(one), figure(two)) for one, two in pairs)] for head, figure in columns]
     lines = _padded(names)
     for cell in cells:
@@ -166,7 +160,3 @@ def _table(pairs: Sequence[tuple[LayerRow, LayerRow]], width: int) -> list[Conte
 def _padded(cells: Sequence[str]) -> list[str]:
     width = max(Content(cell).cell_length for cell in cells)
     return [cell + " " * (width - Content(cell).cell_length) for cell in cells]
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= NAME_LIMIT else "…" + name[1 - NAME_LIMIT :]

@@ -75,9 +75,7 @@ def _step_series(value: float, up: bool) -> float:
     if value == 0:
         return 1e-5 if up else 0.0
     exponent = math.floor(math.log10(value) + 1e-9)
-    ladder = [
-        float(f"{mantissa:g}e{power}") for power in (exponent - 1, exponent, exponent + 1) for mantissa in SERIES
-    ]
+    ladder = [float(f"{mantissa:g}e{power}") for power in (exponent - 1, exponent, exponent + 1) for mantissa in SERIES]
     if up:
         return min(one for one in ladder if one > value * (1 + 1e-9))
     return max(one for one in ladder if one < value * (1 - 1e-9))

@@ -19,7 +19,14 @@ MODELS = (
     entry("resnet-18", "The large residual network, with a stem for small images", parameters=11_173_962),
 )
 DATASETS = (
-    entry("digits", "Real handwritten digits, shipped with scikit-learn", images=1797, shape="1×8×8", download=False),
+    entry(
+        "digits",
+        "Real handwritten digits, shipped with scikit-learn",
+        images=1797,
+        train=1257,
+        shape="1×8×8",
+        download=False,
+    ),
     entry("shapes", "Generated shapes in three colours", images=12_000, shape="3×32×32", download=False),
     entry("mnist", "Handwritten digits", images=70_000, shape="1×28×28", download=True),
     entry("fashion-mnist", "Pictures of clothes", images=70_000, shape="1×28×28", download=True),
@@ -34,20 +41,24 @@ METHODS = (
 
 
 def catalogue(*methods):
-    return Catalogue(
-        models=MODELS, datasets=DATASETS, methods=(*METHODS, *methods), operations=operation_entries()
-    )
+    return Catalogue(models=MODELS, datasets=DATASETS, methods=(*METHODS, *methods), operations=operation_entries())
 
 
 def row(name, kind, shape, **more):
     weights = 1
     for size in shape:
         weights *= size
-    known = dict(
-        parameters=weights + shape[0], weights=weights, weights_loaded=weights, nonzero=weights,
-        channels=shape[0], channels_loaded=shape[0], inputs=shape[1], inputs_loaded=shape[1],
-        filters_unique=shape[0],
-    )
+    known = {
+        "parameters": weights + shape[0],
+        "weights": weights,
+        "weights_loaded": weights,
+        "nonzero": weights,
+        "channels": shape[0],
+        "channels_loaded": shape[0],
+        "inputs": shape[1],
+        "inputs_loaded": shape[1],
+        "filters_unique": shape[0],
+    }
     return LayerRow(name=name, kind=kind, shape=shape, **{**known, **more})
 
 
@@ -65,16 +76,30 @@ def snapshot(rows=ROWS, **more):
     nonzero = sum(one.nonzero for one in rows)
     now = sum(one.weights for one in rows)
     biases = sum(one.parameters - one.weights for one in rows)
-    known = dict(
-        model="lenet-5", dataset="digits", device="cpu", classes=tuple("0123456789"), rows=rows,
-        prunable=Total(loaded=loaded, now=now, nonzero=nonzero),
-        whole=Total(loaded=loaded + biases, now=now + biases, nonzero=nonzero + biases),
-        unique=nonzero, macs=416_520, macs_loaded=416_520,
-    )
+    known = {
+        "model": "lenet-5",
+        "dataset": "digits",
+        "device": "cpu",
+        "classes": tuple("0123456789"),
+        "rows": rows,
+        "prunable": Total(loaded=loaded, now=now, nonzero=nonzero),
+        "whole": Total(loaded=loaded + biases, now=now + biases, nonzero=nonzero + biases),
+        "unique": nonzero,
+        "macs": 416_520,
+        "macs_loaded": 416_520,
+    }
     return Snapshot(**{**known, **more})
 
 
 ENVIRONMENT = Environment(
-    labbench="0.1.0", python="3.12", torch="2.9", torch_pruning="1.6", sklearn="1.7", numpy="2.3",
-    machine="x86_64 Linux", threads=2, device="cuda:0", devices=("cpu", "cuda:0"),
+    labbench="0.1.0",
+    python="3.12",
+    torch="2.9",
+    torch_pruning="1.6",
+    sklearn="1.7",
+    numpy="2.3",
+    machine="x86_64 Linux",
+    threads=2,
+    device="cuda:0",
+    devices=("cpu", "cuda:0"),
 )

@@ -43,6 +43,5 @@ class Buttons(Horizontal):
     def compose(self) -> ComposeResult:
         """The buttons, then the keys in words."""
         for number, (name, label) in enumerate(self._names):
-            variant = "primary" if number == 0 else "default"
-            yield Button(Content(label), id=name, variant=variant, compact=True)
+            yield Button(Content(label), id=name, variant="default" if number else "primary", compact=True)
         yield Static(self._hint, markup=False)

@@ -1,8 +1,8 @@
 """The form of any operation, built from the catalogue: fields in, an operation out, with a live preview between."""
 
 import fnmatch
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -20,7 +20,8 @@ from labbench.session.check import BadInput, meant, operation_from
 from labbench.session.events import Previewed
 from labbench.session.operations import AnyOperation
 from labbench.session.snapshot import Snapshot
-from labbench.tui import preview
+from labbench.tui import preview, words
+from labbench.tui.advanced import Advanced
 from labbench.tui.fields import Field
 from labbench.tui.preview import PreviewPanel
 from labbench.tui.screens.dialog import Buttons, Dialog
@@ -37,27 +38,22 @@ ONLY_WITH: dict[str, tuple[str, object]] = {
 }
 """Fields that mean something only while another one has this value."""
 PREVIEWED = frozenset({"freeze", "unfreeze", "prune", "unprune", "cluster"})
+NORMS_TOO = frozenset({"freeze", "unfreeze"})
+"""Operations whose layers may be norms."""
 PAUSE = 0.15  # seconds without a key before a preview is asked for
-
-
-class More(Static, can_focus=True):
-    """The line that shows and hides the rarely used fields."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "screen.toggle_rare", "Show or hide", show=False)]
 
 
 class OperationForm(ModalScreen[AnyOperation | None]):
     """Dismisses with the operation, or None. Asks for previews with `Changed`; the answer goes to `show_preview`."""
 
+    AUTO_FOCUS = ""
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (112, "-wide")]
     DEFAULT_CSS = """
     OperationForm { align: center middle; }
     OperationForm #parts { height: 1fr; }
-    OperationForm #fields { height: 1fr; scrollbar-gutter: stable; }
+    OperationForm #fields { height: 1fr; scrollbar-gutter: stable; scrollbar-size-vertical: 1; }
     OperationForm Vertical.part { height: auto; }
     OperationForm Container { height: auto; }
-    OperationForm More { height: 1; color: $text-muted; pointer: pointer; }
-    OperationForm More:focus { text-style: bold reverse; }
     OperationForm #problem { height: auto; color: $text-error; text-style: bold; display: none; }
     OperationForm.-narrow PreviewPanel { height: 8; }
     OperationForm.-wide #parts { layout: horizontal; }
@@ -110,12 +106,11 @@ class OperationForm(ModalScreen[AnyOperation | None]):
                         if knob not in rare:
                             yield self._field(knob)
                         if knob.name == self._owner:
-                            yield Vertical(*self._option_fields(self._chosen_at_first(knob)), id="options", classes="part")
+                            yield Vertical(
+                                *self._option_fields(self._chosen_at_first(knob)), id="options", classes="part"
+                            )
                     if rare:
-                        yield More("", id="more")
-                        with Vertical(id="rare", classes="part"):
-                            for knob in rare:
-                                yield self._field(knob)
+                        yield Advanced(*(self._field(knob) for knob in rare))
                     yield Static("", id="problem", markup=False)
                 yield PreviewPanel()
             rare_hint = " · ctrl+t more" if rare else ""
@@ -127,9 +122,6 @@ class OperationForm(ModalScreen[AnyOperation | None]):
 
     def on_mount(self) -> None:
         """Begin with the first field, the rare ones hidden, and a preview."""
-        for rare in self.query("#rare"):
-            rare.display = False
-        self._name_more()
         fields = list(self._fields())
         if fields:
             amount = next((field for field in fields if field.knob.name in ("amount", "k", "epochs")), None)
@@ -159,9 +151,8 @@ class OperationForm(ModalScreen[AnyOperation | None]):
             return
         wrong = next((field for field in self._fields() if field.problem), None)
         if wrong:
-            if wrong.knob.name in RARE:
-                self.query_one("#rare").display = True
-                self._name_more()
+            for advanced in self.query(Advanced):
+                advanced.reveal(wrong)
             wrong.take_focus()
         self.app.bell()
 
@@ -171,18 +162,8 @@ class OperationForm(ModalScreen[AnyOperation | None]):
 
     def action_toggle_rare(self) -> None:
         """Show or hide the rarely used fields."""
-        for rare in self.query("#rare"):
-            rare.display = not rare.display
-            if rare.display:
-                next(iter(rare.query(Field))).take_focus()
-            else:
-                self.query_one(More).focus()
-        self._name_more()
-
-    def on_click(self, event: Any) -> None:
-        """A click on the line of rare fields is as good as its key."""
-        if isinstance(event.widget, More):
-            self.action_toggle_rare()
+        for advanced in self.query(Advanced):
+            advanced.action_turn()
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:
@@ -226,7 +207,6 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         for field in self.query(Field):
             other, needed = ONLY_WITH.get(field.knob.name, ("", None))
             field.display = other not in values or values[other] == needed
-        self._name_more()
         problem = "" if any(field.problem for field in self._fields()) else self._formed()[1]
         line = self.query_one("#problem", Static)
         line.display = bool(problem)
@@ -275,19 +255,20 @@ class OperationForm(ModalScreen[AnyOperation | None]):
             return "name at least one layer, or * for all", ""
         if self._snapshot is None:
             return "", ""
-        every = [row.name for row in self._snapshot.rows]
+        prunable = [row.name for row in self._snapshot.rows if row.prunable]
+        known = [row.name for row in self._snapshot.rows] if self._entry.name in NORMS_TOO else prunable
+        matched: set[str] = set()
         for name in names:
-            if not fnmatch.filter(every, name):
-                known = ", ".join(row.name for row in self._snapshot.rows if row.prunable)
-                return f"no layer matches {name}{meant(name, every)}; the layers are {known}", ""
-        layers = [row.name for row in self._snapshot.rows if row.prunable]
-        count = sum(any(fnmatch.fnmatchcase(layer, name) for name in names) for layer in layers)
-        return "", f"{count} of {len(layers)} layers"
+            found = _matches(name, known)
+            if not found:
+                return f"no layer matches {name}{meant(name, known)}; the layers are {', '.join(prunable)}", ""
+            matched |= found
+        return "", f"{len(matched & set(prunable))} of {words.plural(len(prunable), 'layer')}"
 
-    def _name_more(self) -> None:
-        for more in self.query(More):
-            rare = self.query_one("#rare")
-            set_ones = sum(not field.problem and field.value != field.knob.default for field in rare.query(Field))
-            changed = f", {set_ones} changed" if set_ones else ""
-            names = ", ".join(field.knob.name.replace("_", " ") for field in rare.query(Field))
-            more.update(Content(f"{'▾' if rare.display else '▸'} advanced ({names}{changed})"))
+
+def _matches(name: str, known: Sequence[str]) -> set[str]:
+    """The layers that a name or glob means; that of a module means every layer in it, as on the bench."""
+    if name in known:
+        return {name}
+    pattern = name if any(sign in name for sign in "*?[") else f"{name}.*"
+    return {one for one in known if fnmatch.fnmatchcase(one, pattern)}

@@ -57,12 +57,12 @@ class HelpScreen(ModalScreen[None]):
 
     DEFAULT_CSS = """
     HelpScreen { align: center middle; }
-    HelpScreen VerticalScroll { height: 1fr; }
+    HelpScreen VerticalScroll { height: 1fr; scrollbar-size-vertical: 1; }
     HelpScreen Dialog { max-width: 110; max-height: 100%; }
-    HelpScreen .heading { text-style: bold underline; margin-top: 1; height: 1; }
+    HelpScreen .heading { text-style: bold underline; height: 2; padding-top: 1; }
     HelpScreen .line { height: auto; }
-    HelpScreen .key { width: 10; padding-right: 1; text-style: bold; }
-    HelpScreen .word { width: 20; padding-right: 1; height: auto; }
+    HelpScreen .key { width: 9; padding-right: 1; text-style: bold; }
+    HelpScreen .word { width: 18; padding-right: 1; height: auto; }
     HelpScreen .words { width: 1fr; height: auto; color: $text-muted; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -1,0 +1,73 @@
+"""The rarely used fields of a form, behind one line that names them."""
+
+from typing import ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Static
+
+from labbench.tui.fields import Field
+
+
+class More(Static, can_focus=True):
+    """The line that shows and hides. Space or a click; enter is left to the form around it."""
+
+
+class Advanced(Vertical):
+    """Fields that are hidden at first."""
+
+    DEFAULT_CSS = """
+    Advanced { height: auto; }
+    Advanced > Vertical { height: auto; display: none; }
+    Advanced.-open > Vertical { display: block; }
+    Advanced More {
+        height: 1; width: 100%; color: $text-muted; pointer: pointer; text-wrap: nowrap; text-overflow: ellipsis;
+    }
+    Advanced More:focus { text-style: bold reverse; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "turn", "More settings", show=False)]
+
+    def __init__(self, *fields: Field) -> None:
+        super().__init__()
+        self.fields = fields
+
+    def compose(self) -> ComposeResult:
+        """The line, then the fields."""
+        yield More("", markup=False)
+        yield Vertical(*self.fields)
+
+    def on_mount(self) -> None:
+        """Name what is hidden."""
+        self._summarize()
+
+    def action_turn(self) -> None:
+        """Show the fields and go to the first, or hide them."""
+        self.toggle_class("-open")
+        if self.has_class("-open"):
+            self.fields[0].take_focus()
+        else:
+            self.query_one(More).focus()
+        self._summarize()
+
+    def reveal(self, field: Field) -> None:
+        """Make sure that this field can be seen, if it is one of these."""
+        if field in self.fields:
+            self.add_class("-open")
+            self._summarize()
+
+    @on(events.Click, "More")
+    def _clicked(self, event: events.Click) -> None:
+        event.stop()
+        self.action_turn()
+
+    @on(Field.Changed)
+    def _summarize(self) -> None:
+        names = ", ".join(
+            field.knob.name.replace("_", " ") + ("" if field.problem or field.value == field.knob.default else "*")
+            for field in self.fields
+        )
+        sign = "▾" if self.has_class("-open") else "▸"
+        self.query_one(More).update(Content(f"{sign} advanced: {names}"))

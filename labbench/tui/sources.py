@@ -1,0 +1,85 @@
+"""What can be opened: whether a data set lies in the data folder, and the session files of a folder, read cheaply."""
+
+import itertools
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from labbench.session.catalogue import Entry
+from labbench.session.jsonl import VERSION, Header
+
+FOLDERS = {
+    "mnist": "MNIST/raw",
+    "fashion-mnist": "FashionMNIST/raw",
+    "cifar10": "cifar-10-batches-py",
+    "cifar100": "cifar-100-python",
+}
+"""Where torchvision keeps each data set under the data folder."""
+RECENT = 50  # sessions that are listed
+HEADER_LIMIT = 64 * 1024  # bytes: a first line that is longer is no header
+
+
+@dataclass(frozen=True)
+class Recent:
+    """A session file as far as its first line tells."""
+
+    path: Path
+    title: str
+    date: str
+    size: int
+    """Bytes."""
+    problem: str = ""
+    """Why it cannot be opened."""
+
+
+def present(dataset: Entry, data_dir: Path) -> bool:
+    """Whether the images are there, so that nothing has to be downloaded."""
+    if dataset.name in FOLDERS:
+        try:
+            return any((data_dir / FOLDERS[dataset.name]).iterdir())  # a failed download leaves an empty folder
+        except OSError:
+            return False
+    return not dataset.facts.get("download", False)
+
+
+def recent(folder: Path) -> list[Recent]:
+    """The session files of a folder, newest first. A broken one is listed with what is wrong."""
+    dated = []
+    try:
+        for path in folder.glob("*.jsonl"):
+            status = path.stat()
+            dated.append((status.st_mtime, path, status.st_size))
+    except OSError:
+        return []
+    newest = sorted(dated, key=lambda item: item[0], reverse=True)
+    return [_read(path, time, size) for time, path, size in itertools.islice(newest, RECENT)]
+
+
+def problem_of(path: Path) -> str:
+    """Why this file cannot be opened as a session or a recipe, or "" if it looks like one."""
+    try:
+        if path.suffix not in (".jsonl", ".toml"):
+            return "must end in .jsonl (a session) or .toml (a recipe)"
+        if not path.is_file():
+            return f"there is no file {path}"
+        return _read(path, 0.0, 0).problem if path.suffix == ".jsonl" else ""
+    except (OSError, ValueError) as error:
+        return str(error)
+
+
+def _read(path: Path, time: float, size: int) -> Recent:
+    written = datetime.fromtimestamp(time)
+    date = f"{written:today %H:%M}" if written.date() == datetime.now().date() else f"{written:%Y-%m-%d}"
+    try:
+        with path.open("rb") as file:
+            line = file.readline(HEADER_LIMIT)
+        header = msgspec.json.decode(line, type=Header)
+    except OSError as error:
+        return Recent(path, "", date, size, error.strerror or str(error))
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        return Recent(path, "", date, size, "not a session file")
+    if header.labbench != VERSION:
+        return Recent(path, header.title, date, size, f"format {header.labbench}; this labbench reads {VERSION}")
+    return Recent(path, header.title, date, size)

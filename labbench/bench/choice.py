@@ -1,7 +1,7 @@
 """Which layers an operation means, and whether a function's options are right."""
 
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +45,8 @@ def choose(state: State, patterns: Iterable[str], *, norms: bool = False) -> Cho
         wild = WILD & set(pattern)
         matched = {name for name in names if fnmatch.fnmatchcase(name, pattern if wild else f"{pattern}.*")}
         if not matched:
-            shown = listed(names[:NAMES_SHOWN]) + (" …" if len(names) > NAMES_SHOWN else "")
             what = f"no layer matches {pattern}" if wild else f"no such layer: {pattern}"
-            raise BenchError(f"{what}; the layers are {shown}{meant(pattern, names)}")
+            raise BenchError(f"{what}; the layers are {shortened(names)}{meant(pattern, names)}")
         found |= matched
     if not found | literal:
         raise BenchError("no layer was named; name layers, or * for all of them")
@@ -67,6 +66,11 @@ def choose_unfrozen(state: State, patterns: Iterable[str], what: str) -> Chosen:
         raise BenchError(f"nothing to {what}: every layer that was named is frozen; unfreeze some first")
     remarks = (f"left out, frozen: {listed(frozen)}",) if frozen else ()
     return Chosen(rest, chosen.literal, chosen.prunable, remarks)
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Names for a sentence, at most a dozen of them."""
+    return listed(names[:NAMES_SHOWN]) + (f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else "")
 
 
 def checked_options(function: Callable[..., Any], options: Mapping[str, Value], owner: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from labbench.bench import surgery
-from labbench.bench.choice import Chosen, checked_options
+from labbench.bench.choice import Chosen, checked_options, shortened
 from labbench.bench.errors import BenchError
 from labbench.bench.methods import METHODS
 from labbench.bench.state import Kept, State, inputs_of
@@ -102,20 +102,22 @@ def cut(operation: Prune, state: State, chosen: Chosen) -> tuple[State, tuple[st
     graph = surgery.Graph(copy.deepcopy(before), state.data.shape)
     remarks = list(chosen.remarks)
     plans: list[Plan] = []
+    whole: dict[str, list[str]] = {}
     for name in chosen.layers:
         if any(name in plan.group.outputs for plan in plans):
             continue
         try:
             group = graph.group(name)
             _refuse_frozen(group, state)
-        except BenchError as error:
+        except surgery.Uncuttable as error:
             if name in chosen.literal:
                 raise
-            remarks.append(f"left whole: {error}")
+            whole.setdefault(error.reason, []).append(name)
             continue
         loaded = next(layer.channels for layer in state.layers if layer.name == name)
         scores = group.scores(lambda found: method.score(found, **options)).nan_to_num(0.0)
         plans.append(Plan(group, loaded, scores))
+    remarks += [f"left whole: {shortened(names)}, because {reason}" for reason, names in whole.items()]
     counts = _local_counts(operation, plans) if operation.scope == "layer" else _global_counts(operation, plans)
     if not any(counts):
         why = f": {'; '.join(remarks)}" if not plans and remarks else ""
@@ -133,9 +135,9 @@ def cut(operation: Prune, state: State, chosen: Chosen) -> tuple[State, tuple[st
 def _refuse_frozen(group: surgery.Group, state: State) -> None:
     for name, side in [(n, "filters") for n in group.outputs] + [(n, "inputs") for n in group.inputs]:
         if name in state.frozen:
-            raise BenchError(
-                f"cutting {group.root} would remove {side} of {name}, which is frozen: unfreeze {name}, or leave "
-                f"{group.root} out"
+            raise surgery.Uncuttable(
+                group.root,
+                f"that would remove {side} of {name}, which is frozen; unfreeze {name} first, or cut elsewhere",
             )
 
 
@@ -164,7 +166,7 @@ def _merged(
 
 def _coupled(group: surgery.Group, chosen: Chosen) -> list[str]:
     others = [name for name in group.outputs if name in chosen.prunable and name != group.root]
-    return [f"{group.root} is coupled with {listed(others)}: they lose the same filters"] if others else []
+    return [f"{group.root} is coupled with {shortened(others)}: they lose the same filters"] if others else []
 
 
 def _smaller(operation: Prune, state: State, model: nn.Module, gone: Mapping[str, tuple[set[int], set[int]]]) -> State:

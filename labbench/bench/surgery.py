@@ -42,6 +42,14 @@ def share_filters(weight: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
     return centroids[labels].view_as(weight).to(weight.device), labels.to(weight.device)
 
 
+class Uncuttable(BenchError):
+    """A layer whose filters cannot be removed. `reason` says why without naming it, so that layers can share it."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} cannot be cut: {reason}")
+        self.name, self.reason = name, reason
+
+
 @dataclass(frozen=True)
 class Group:
     """Channels that can only be removed together: the same numbers in each of `outputs`."""
@@ -49,7 +57,7 @@ class Group:
     root: str
     channels: int
     outputs: tuple[str, ...]
-    """Modules that lose output channels (filters, or entries of a norm)."""
+    """Modules that lose output channels: layers that lose filters, then norms that lose entries."""
     inputs: tuple[str, ...]
     """Modules that lose input channels."""
     scores: Callable[[Callable[[Any], Tensor]], Tensor]
@@ -77,13 +85,9 @@ class Graph:
         outputs = self._members(found, out=True)
         inputs = self._members(found, out=False)
         if not inputs:
-            raise BenchError(f"{name} cannot be cut: its outputs are the model's outputs, one for each class")
-        wider = [other for other in outputs if self._channels(other) != channels]
-        if wider:
-            raise BenchError(
-                f"{name} cannot be cut: its channels run on into {wider[0]}, which has {self._channels(wider[0])} "
-                f"instead of {channels} (a shortcut pads with zeros)"
-            )
+            raise Uncuttable(name, "these outputs are the answers of the model, one for each class")
+        if any(self._channels(other) != channels for other in outputs):
+            raise Uncuttable(name, "the channels run on into wider ones, through a shortcut that pads with zeros")
         return Group(name, channels, outputs, inputs, lambda score: score(found))
 
     def cut(self, group: Group, channels: Iterable[int]) -> dict[str, tuple[set[int], set[int]]]:
@@ -106,11 +110,9 @@ class Graph:
 
     def _members(self, group: Any, *, out: bool) -> tuple[str, ...]:
         modules = [dep.target.module for dep, _ in group.items if self._is_output(dep) == out]
-        return tuple(
-            dict.fromkeys(
-                self._names[m] for m in modules if m in self._names and next(m.parameters(), None) is not None
-            )
-        )
+        owners = [m for m in modules if m in self._names and next(m.parameters(), None) is not None]
+        owners.sort(key=lambda module: isinstance(module, BATCH_NORM))
+        return tuple(dict.fromkeys(self._names[module] for module in owners))
 
     def _is_output(self, dep: Any) -> bool:
         return bool(self._graph.is_out_channel_pruning_fn(dep.handler))

@@ -48,23 +48,104 @@ CHANGE = ("ready", "idle", "model")
 
 ACTIONS: tuple[Action, ...] = (
     # operations
-    Action("freeze", ("f",), "freeze", "Keep the marked layers (or the one under the cursor) as they are through finetuning.", "Operations", BENCH, CHANGE),  # noqa: E501
-    Action("unfreeze", ("F",), "unfreeze", "Let the marked layers (or the one under the cursor) train again.", "Operations", BENCH, CHANGE),  # noqa: E501
-    Action("prune", ("p",), "prune", "Remove weights or filters of the marked layers, or of all layers when none is marked.", "Operations", BENCH, CHANGE),  # noqa: E501
-    Action("unprune", ("P",), "unprune", "Let the zeros of the marked layers (or the one under the cursor) train again.", "Operations", BENCH, CHANGE),  # noqa: E501
-    Action("cluster", ("k",), "cluster", "Share filters by k-means in the marked layers, or in the one under the cursor.", "Operations", BENCH, CHANGE),  # noqa: E501
-    Action("finetune", ("t",), "finetune", "Train: pruned weights stay zero, frozen layers stand still.", "Operations", BENCH, CHANGE),  # noqa: E501
+    Action(
+        "freeze",
+        ("f",),
+        "freeze",
+        "Keep the marked layers (or the one under the cursor) as they are through finetuning.",
+        "Operations",
+        BENCH,
+        CHANGE,
+    ),
+    Action(
+        "unfreeze",
+        ("F",),
+        "unfreeze",
+        "Let the marked layers (or the one under the cursor) train again.",
+        "Operations",
+        BENCH,
+        CHANGE,
+    ),
+    Action(
+        "prune",
+        ("p",),
+        "prune",
+        "Remove weights or filters of the marked layers, or of all layers when none is marked.",
+        "Operations",
+        BENCH,
+        CHANGE,
+    ),
+    Action(
+        "unprune",
+        ("P",),
+        "unprune",
+        "Let the zeros of the marked layers (or the one under the cursor) train again.",
+        "Operations",
+        BENCH,
+        CHANGE,
+    ),
+    Action(
+        "cluster",
+        ("k",),
+        "cluster",
+        "Share filters by k-means in the marked layers, or in the one under the cursor.",
+        "Operations",
+        BENCH,
+        CHANGE,
+    ),
+    Action(
+        "finetune",
+        ("t",),
+        "finetune",
+        "Train: pruned weights stay zero, frozen layers stand still.",
+        "Operations",
+        BENCH,
+        CHANGE,
+    ),
     Action("evaluate", ("e",), "evaluate", "Measure accuracy on the test split.", "Operations", BENCH, CHANGE),
-    Action("stop", ("s",), "stop", "End the run within a second and keep what was learned.", "Operations", BENCH, ("running",)),  # noqa: E501
+    Action(
+        "stop",
+        ("s",),
+        "stop",
+        "End the run within a second and keep what was learned.",
+        "Operations",
+        BENCH,
+        ("running",),
+    ),
     Action("undo", ("u",), "undo", "Take back the last change of the model.", "Operations", BENCH, (*CHANGE, "undo")),
     Action("redo", ("U",), "redo", "Do again what was undone.", "Operations", BENCH, (*CHANGE, "redo")),
     # layers
-    Action("mark", ("space",), "mark", "Mark or unmark the layer under the cursor; shift with ↑ ↓ marks a range.", "Layers", BENCH),  # noqa: E501
+    Action(
+        "mark",
+        ("space",),
+        "mark",
+        "Mark or unmark the layer under the cursor; shift with ↑ ↓ marks a range.",
+        "Layers",
+        BENCH,
+    ),
     Action("mark_all", ("a",), "mark all", "Mark every layer shown, or none if all are marked.", "Layers", BENCH),
     Action("mark_glob", ("*",), "mark by glob", "Mark the layers that a glob such as layer1.* names.", "Layers", BENCH),
-    Action("filter", ("/",), "filter", "Show only layers whose name holds the text or fits the glob; Escape shows all.", "Layers"),  # noqa: E501
-    Action("sort_left", ("<",), "sort by the column left", "Sort by the column to the left; left of the first: network order.", "Layers"),  # noqa: E501
-    Action("sort_right", (">",), "sort by the column right", "Sort by the column to the right. A click on a column's head does it too.", "Layers"),  # noqa: E501
+    Action(
+        "filter",
+        ("/",),
+        "filter",
+        "Show only layers whose name holds the text or fits the glob; Escape shows all.",
+        "Layers",
+    ),
+    Action(
+        "sort_left",
+        ("<",),
+        "sort by the column left",
+        "Sort by the column to the left; left of the first: network order.",
+        "Layers",
+    ),
+    Action(
+        "sort_right",
+        (">",),
+        "sort by the column right",
+        "Sort by the column to the right. A click on a column's head does it too.",
+        "Layers",
+    ),
     Action("reverse", ("r",), "reverse order", "Turn the order of the rows round.", "Layers"),
     Action("others", ("b",), "norms too", "Show or hide norms and other layers that cannot be pruned.", "Layers"),
     # views
@@ -77,11 +158,37 @@ ACTIONS: tuple[Action, ...] = (
     Action("pane_previous", ("shift+tab", "["), "previous pane", "Go to the pane before.", "Panes"),
     # session
     Action("open", ("o",), "open", "Open a model, a session file or a recipe.", "Session", BENCH, ("idle",)),
-    Action("note", ("n",), "note", "Write a remark into the session; a player shows it as a caption.", "Session", BENCH, ("ready", "model")),  # noqa: E501
-    Action("save", ("w",), "save as", "Save the session under another name and go on recording there.", "Session", BENCH),  # noqa: E501
+    Action(
+        "note",
+        ("n",),
+        "note",
+        "Write a remark into the session; a player shows it as a caption.",
+        "Session",
+        BENCH,
+        ("ready", "model"),
+    ),
+    Action(
+        "save", ("w",), "save as", "Save the session under another name and go on recording there.", "Session", BENCH
+    ),
     Action("export", ("x",), "export", "Write the model to a safetensors file.", "Session", BENCH, CHANGE),
-    Action("recipe_next", (".",), "next step", "Do the next step of the open recipe.", "Recipe", BENCH, ("ready", "idle", "recipe")),  # noqa: E501
-    Action("recipe_all", (":",), "all steps", "Do all remaining steps of the recipe; s stops after the running one.", "Recipe", BENCH, ("ready", "idle", "recipe")),  # noqa: E501
+    Action(
+        "recipe_next",
+        (".",),
+        "next step",
+        "Do the next step of the open recipe.",
+        "Recipe",
+        BENCH,
+        ("ready", "idle", "recipe"),
+    ),
+    Action(
+        "recipe_all",
+        (":",),
+        "all steps",
+        "Do all remaining steps of the recipe; s stops after the running one.",
+        "Recipe",
+        BENCH,
+        ("ready", "idle", "recipe"),
+    ),
     # player
     Action("pause", ("space",), "pause", "Pause, or go on playing.", "Player", PLAYER),
     Action("forward", ("right",), "next step", "Go to the end of the next operation and pause.", "Player", PLAYER),
@@ -91,11 +198,29 @@ ACTIONS: tuple[Action, ...] = (
     # program
     Action("read", ("enter",), "read", "Read the whole note, or the history entry under the cursor.", "Program"),
     Action("log", ("l",), "log", "Show the log and the events of this session.", "Program"),
-    Action("restart", ("ctrl+r",), "restart worker", "Start the worker again after it died.", "Program", BENCH, ("gone",)),  # noqa: E501
+    Action(
+        "restart", ("ctrl+r",), "restart worker", "Start the worker again after it died.", "Program", BENCH, ("gone",)
+    ),
     Action("help", ("?", "f1"), "help", "Explain the screen, its keys and its words.", "Program"),
     Action("palette", ("ctrl+p",), "commands", "Find any action by its name.", "Program"),
-    Action("quit", ("q",), "quit", "End; a running operation is asked about. The session file has everything.", "Program"),  # noqa: E501
+    Action(
+        "quit", ("q",), "quit", "End; a running operation is asked about. The session file has everything.", "Program"
+    ),
 )
+
+MOVES: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("cursor('up')", ("up",), "up"),
+    ("cursor('down')", ("down", "j"), "down"),
+    ("cursor('page_up')", ("pageup", "ctrl+b"), "a page up"),
+    ("cursor('page_down')", ("pagedown", "ctrl+f"), "a page down"),
+    ("cursor('top')", ("home", "g"), "to the first"),
+    ("cursor('bottom')", ("end", "G"), "to the last"),
+    ("cursor('up', True)", ("shift+up",), "mark upwards"),
+    ("cursor('down', True)", ("shift+down", "J"), "mark downwards"),
+)
+"""How the cursor moves in the table and the history: action, keys, words. k clusters, so only j is of vi's keys."""
+
+MOVES_HELP = "In the layers and the history; the mouse's wheel and clicks do the same."
 
 FOOTERS: dict[str, tuple[str, ...]] = {
     "player": ("pause", "forward", "back", "faster", "slower", "read", "filter"),
@@ -111,11 +236,28 @@ def actions_for(mode: str) -> tuple[Action, ...]:
 
 
 def bindings(mode: str) -> list[Binding]:
-    """The keys of "bench" or "player", for a screen; each has an id, so that a keymap can move it."""
-    return [
-        Binding(",".join(action.keys), f"do('{action.name}')", action.title, id=action.name, show=False)
-        for action in actions_for(mode)
-    ]
+    """The keys of "bench" or "player"; each has an id, so that a keymap can move it.
+
+    Keys of the other mode that are free here are bound too: pressing them says why they do not work.
+    """
+    found: list[Binding] = []
+    taken: set[str] = set()
+    for action in sorted(ACTIONS, key=lambda action: mode not in action.where):
+        if keys := [key for key in action.keys if key not in taken]:
+            taken.update(keys)
+            found.append(Binding(",".join(keys), f"do('{action.name}')", action.title, id=action.name, show=False))
+    return found
+
+
+def list_bindings() -> list[Binding]:
+    """The keys that move the cursor in a list."""
+    return [Binding(",".join(keys), action, words, show=False) for action, keys, words in MOVES]
+
+
+def in_help(mode: str) -> tuple[Action, ...]:
+    """Every action of a mode for the help screen, with the keys that move the cursor."""
+    moves = [Action(action, keys, words, MOVES_HELP, "Moving") for action, keys, words in MOVES]
+    return (*(action for action in actions_for(mode) if action.keys), *moves)
 
 
 def mode_of(situation: Situation) -> str:

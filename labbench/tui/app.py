@@ -1,0 +1,353 @@
+"""The terminal app: it joins a desk (or a playback) with the bench screen. Nothing here reaches torch; the first
+picture is there before the worker is."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Coroutine, Iterable
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from rich.text import Text
+from textual import on
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Input, TextArea
+
+from labbench import folders
+from labbench.client import worker_command
+from labbench.session.catalogue import shipped
+from labbench.session.events import AnyRequest, Exported, Previewed, Ready
+from labbench.session.operations import AnyOperation, Load
+from labbench.session.recipe import Recipe
+from labbench.session.session import Session
+from labbench.tui.actions import ACTIONS, actions_for, mode_of, refusal
+from labbench.tui.crash import report
+from labbench.tui.desk import Desk
+from labbench.tui.doing import DOING
+from labbench.tui.link import Link
+from labbench.tui.playback import Playback
+from labbench.tui.record import Record
+from labbench.tui.screens.bench import BenchScreen, PlayerScreen
+from labbench.tui.screens.confirm import Confirm
+from labbench.tui.screens.form import OperationForm
+from labbench.tui.screens.open import OpenScreen
+from labbench.tui.settings import Settings
+from labbench.tui.situation import Situation
+from labbench.tui.stepper import Stepper
+
+TICK = 0.1  # seconds between two looks for something new: ten pictures a second at most
+TWICE = 2.0  # seconds in which a second ctrl+c quits
+
+
+class LabbenchApp(App[None]):
+    """One window on one session: recorded as it happens, or played from a recording."""
+
+    CSS_PATH = "labbench.tcss"
+    TITLE = "labbench"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c", "interrupt", "Quit", show=False, priority=True, system=True),
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True, system=True),
+    ]
+
+    def __init__(
+        self,
+        *,
+        session_path: Path | None = None,
+        load: Load | None = None,
+        recording: Session | None = None,
+        recipe: Recipe | None = None,
+        command: list[str] | None = None,
+        data_dir: Path | None = None,
+        log: Path | None = None,
+    ) -> None:
+        """What to open at once: a session file, a model, a recording (then there is no worker) or a recipe.
+
+        Raises `BadFile` where `session_path` is there but cannot be continued.
+        """
+        super().__init__()
+        self.settings = Settings.load(folders.settings())
+        self.catalogue = shipped()
+        self.sessions = folders.sessions()
+        self.data_dir = data_dir or folders.data()
+        self.log_path = log or folders.log()
+        self.playback = Playback(recording) if recording else None
+        self.link = Link(command or worker_command(self.data_dir), self.log_path)
+        notice, record = "", Record(session_path)
+        if session_path and session_path.exists():
+            record, notice = Record.open(session_path)
+        self.desk: Desk = Desk(record, self._send, self.say)
+        self.desk.stepper = Stepper(recipe) if recipe else None
+        self._notice = notice
+        self._load = load
+        self._stale = True
+        self._leaving = False
+        self._interrupted = float("-inf")
+        self._pump: asyncio.Task[None] | None = None
+
+    # what is shown
+
+    @property
+    def shown(self) -> Desk | Playback:
+        """Where the session on the screen comes from."""
+        return self.playback or self.desk
+
+    @property
+    def bench(self) -> BenchScreen:
+        """The screen under all others."""
+        screen = self.screen_stack[0]
+        assert isinstance(screen, BenchScreen)
+        return screen
+
+    def get_default_screen(self) -> Screen[None]:
+        """The bench, or the player, which is the bench with other keys."""
+        return PlayerScreen() if self.playback else BenchScreen()
+
+    def on_mount(self) -> None:
+        """The colors of the last time."""
+        if self.settings.theme in self.available_themes:
+            self.theme = self.settings.theme
+        self.theme_changed_signal.subscribe(self, lambda theme: self._keep_theme(theme.name))
+
+    def on_ready(self) -> None:
+        """The first picture is there: start the worker and ask what to open."""
+        self._show()
+        self.set_interval(TICK, self._tick)
+        if self._notice:
+            self.say(self._notice, "warning")
+        if self.playback:
+            self._pump = asyncio.create_task(self._guarded(self._play(self.playback)))
+            return
+        self.start_worker()
+        if self._load:
+            self.desk.perform(self._load)
+        elif not self.desk.session.steps and not self.desk.stepper:
+            DOING["open"](self)
+
+    def _keep_theme(self, name: str) -> None:
+        self.settings.theme = name
+        self.settings.save()
+
+    def touch(self) -> None:
+        """Something changed: it is shown at the next tick."""
+        self._stale = True
+
+    def _tick(self) -> None:
+        if self._stale:
+            self._show()
+
+    def _show(self) -> None:
+        self._stale = False
+        shown = self.shown
+        self.bench.show(shown.session, self.situation, shown.fresh)
+
+    @property
+    def situation(self) -> Situation:
+        """What decides which keys work now."""
+        return self.shown.situation
+
+    def say(self, sentence: str, severity: Literal["information", "warning", "error"] = "information") -> None:
+        """Tell the user; the words may come from anywhere, so they are never markup."""
+        self.notify(sentence, severity=severity, markup=False)
+
+    # keys, mouse, palette
+
+    @on(BenchScreen.Asked)
+    def _asked(self, event: BenchScreen.Asked) -> None:
+        self.do(event.action)
+
+    def do(self, name: str) -> None:
+        """Do an action of the registry, or say why not."""
+        action = next(action for action in ACTIONS if action.name == name)
+        sentence = refusal(action, self.situation)
+        if sentence:
+            self.say(sentence, "warning")
+        else:
+            DOING[name](self)
+            self.touch()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Every action for the palette, with its key, and the colors."""
+        if isinstance(screen, BenchScreen):
+            for action in actions_for(mode_of(self.situation)):
+                if action.name != "palette":
+                    key = f" ({action.key})" if action.keys else ""
+                    yield SystemCommand(f"{action.title}{key}", action.help, partial(self.do, action.name))
+        yield SystemCommand("theme", "Choose colors; kept for the next time.", self.action_change_theme)
+        yield SystemCommand("screenshot", "Save a picture of the screen (SVG).", self.deliver_screenshot)
+
+    # worker
+
+    def start_worker(self) -> None:
+        """Start the worker, or another one after it died."""
+        self.desk.worker = "starting"
+        self._pump = asyncio.create_task(self._guarded(self._listen()))
+
+    def _send(self, request: AnyRequest) -> None:
+        self.run_worker(self.link.send(request), group="send")
+
+    async def _listen(self) -> None:
+        async for event in self.link.events():
+            match event:
+                case Previewed():
+                    self.desk.take_preview(event)
+                    self._show_preview(event)
+                case Exported():
+                    self.desk.take_export(event)
+                case _:
+                    self.desk.take(event)
+                    if isinstance(event, Ready):
+                        self._take_ready(event)
+            if self.link.gone:
+                self.desk.gone()
+            self.touch()
+
+    async def _play(self, playback: Playback) -> None:
+        async for event in playback.player.events():
+            playback.take(event)
+            self.touch()
+
+    async def _guarded(self, work: Coroutine[object, object, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - a task has no caller that could be told
+            self._handle_exception(error)
+
+    def _take_ready(self, event: Ready) -> None:
+        self.catalogue = event.catalogue or self.catalogue
+        for screen in self.screen_stack:
+            if isinstance(screen, OpenScreen):
+                screen.set_ready(event)
+
+    # forms
+
+    def perform_chosen(self, operation: AnyOperation | None) -> None:
+        """Perform what a form gave, and remember its values."""
+        if operation is not None:
+            self.settings.remember(operation)
+            self.settings.save()
+            self.desk.perform(operation)
+            self.touch()
+
+    def open_file(self, path: Path) -> None:
+        """Continue a session file, or step through a recipe."""
+        self.desk.open_file(path)
+        self.touch()
+
+    @on(OperationForm.Changed)
+    def _form_changed(self, event: OperationForm.Changed) -> None:
+        problem = self.desk.preview(event.operation)
+        if problem:
+            self._show_preview(Previewed(operation=event.operation, error=problem))
+
+    def _show_preview(self, event: Previewed) -> None:
+        if isinstance(self.screen, OperationForm):
+            self.screen.show_preview(event)
+
+    # player
+
+    def play(self, how: str) -> None:
+        """Drive the player: pause, forward, back, faster, slower."""
+        playback = self.playback
+        assert playback is not None
+        match how:
+            case "pause":
+                playback.player.toggle()
+            case "forward":
+                playback.forward()
+            case "back":
+                playback.back()
+            case "faster":
+                playback.player.faster()
+            case "slower":
+                playback.player.faster(-1)
+
+    # the end
+
+    def ask_to_quit(self) -> None:
+        """Quit, after a question if something runs."""
+        running = "" if self.playback else self.desk.running
+        if not running:
+            self.leave()
+        elif not isinstance(self.screen, Confirm):
+            question = f"{running} is running. Stop it and quit? What was learned is kept in the session."
+            self.push_screen(Confirm(question, "Stop and quit", "Stay"), lambda yes: self.leave() if yes else None)
+
+    async def action_quit(self) -> None:
+        """The same for ctrl+q."""
+        self.ask_to_quit()
+
+    def action_interrupt(self) -> None:
+        """Ctrl+c copies a selection in a field; else it asks for a second one, which quits."""
+        focused = self.focused
+        if isinstance(focused, Input | TextArea) and focused.selected_text:
+            focused.action_copy()
+            return
+        now = time.monotonic()
+        if now - self._interrupted < TWICE:
+            self.leave()
+        else:
+            self._interrupted = now
+            self.say("ctrl+c once more quits; the session file has everything", "warning")
+
+    def leave(self) -> None:
+        """End the worker, within 5 s, then the app; a second time, at once."""
+        if self._leaving:
+            self.exit()
+            return
+        self._leaving = True
+        self.say("ending …")
+        self.run_worker(self._leave(), group="leave")
+
+    async def _leave(self) -> None:
+        await self._end_worker()
+        self.exit()
+
+    async def _end_worker(self) -> None:
+        await self.link.close()
+        if self._pump:
+            if self.playback:
+                self._pump.cancel()
+            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+                await asyncio.wait_for(self._pump, 1.0)  # its last words are recorded
+        self.desk.record.close()
+
+    async def on_unmount(self) -> None:
+        """However the app ends, the worker ends too."""
+        await self._end_worker()
+
+    def _handle_exception(self, error: Exception) -> None:
+        """One sentence instead of a traceback over the screen; Textual's own hook, so its bookkeeping is kept."""
+        self._return_code = 1
+        if self._exception is None:
+            self._exception = error
+            self._exception_event.set()
+        sentence = report(error, self.log_path)
+        if not self._exit_renderables:  # what breaks while the app is ending is in the log
+            self.panic(Text(sentence))
+
+
+def main(
+    *,
+    session_path: Path | None = None,
+    load: Load | None = None,
+    recording: Session | None = None,
+    recipe: Recipe | None = None,
+    command: list[str] | None = None,
+    data_dir: Path | None = None,
+    log: Path | None = None,
+) -> int:
+    """Run the app; returns the exit code. Raises `BadFile` where the session file cannot be continued."""
+    app = LabbenchApp(
+        session_path=session_path,
+        load=load,
+        recording=recording,
+        recipe=recipe,
+        command=command,
+        data_dir=data_dir,
+        log=log,
+    )
+    app.run()
+    return app.return_code or 0

@@ -1,0 +1,241 @@
+"""What goes on between the screen and the worker: which operation runs, what follows it, what is recorded. It draws
+nothing and waits for nothing: requests go out through `send`, events come in through `take`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from labbench.session import recipe
+from labbench.session.check import BadInput
+from labbench.session.events import (
+    AnyEvent,
+    AnyRequest,
+    Died,
+    Exported,
+    Failed,
+    Finished,
+    Preview,
+    Previewed,
+    Ready,
+    Restore,
+    Restored,
+    Started,
+    Stop,
+)
+from labbench.session.jsonl import BadFile
+from labbench.session.operations import AnyOperation, Freeze, Load, Note, Unfreeze, Unprune
+from labbench.session.session import Session
+from labbench.tui.previews import Previews
+from labbench.tui.record import Record
+from labbench.tui.situation import Situation, Worker
+from labbench.tui.stepper import Stepper
+from labbench.tui.widgets.columns import Changes, changed
+
+Say = Callable[[str, Literal["information", "warning", "error"]], None]
+
+
+class Desk:
+    """One session at a live worker."""
+
+    def __init__(self, record: Record, send: Callable[[AnyRequest], None], say: Say) -> None:
+        self.record = record
+        self.stepper: Stepper | None = None
+        self.worker: Worker = "starting"
+        self.fresh: Changes = frozenset()
+        """Cells that the last operation changed."""
+        self._send = send
+        self._say = say
+        self._ready: Ready | None = None
+        self._unsent: list[AnyRequest] = []
+        self._pending: AnyOperation | None = None
+        self._later: list[Note] = []
+        self._previews = Previews()
+
+    @property
+    def session(self) -> Session:
+        """The session on the screen."""
+        return self.record.session
+
+    @property
+    def running(self) -> str:
+        """Name of the operation that runs or was sent, or ""."""
+        operation = self.session.running or self._pending
+        return type(operation).__name__.lower() if operation else ""
+
+    @property
+    def situation(self) -> Situation:
+        """What the screen may know beside the session."""
+        session = self.session
+        return Situation(
+            worker=self.worker,
+            running=self.running,
+            model=session.snapshot is not None,
+            undo=len(session.done) > 1,
+            redo=bool(session.undone),
+            recipe=self.stepper.describe() if self.stepper else "",
+            file=self.record.path.name if self.record.path else "",
+            recording=self.record.recording,
+        )
+
+    # out
+
+    def perform(self, operation: AnyOperation) -> None:
+        """Send an operation. A load begins a session of its own; a note waits for what runs, the others do not."""
+        running = self.running
+        if running and isinstance(operation, Note):
+            self._later.append(operation)
+            self._say(f"the note is written when {running} ends", "information")
+        elif running:
+            self._say(f"{running} is running: s stops it", "warning")
+        else:
+            if isinstance(operation, Load):
+                self._begin_session()
+            self._pending = operation
+            self.send(operation)
+
+    def send(self, request: AnyRequest) -> None:
+        """Send a request, or keep it until the worker is there."""
+        if self.worker == "starting":
+            self._unsent.append(request)
+        else:
+            self._send(request)
+
+    def stop(self) -> None:
+        """End the run, and a recipe that goes on by itself."""
+        if self.stepper:
+            self.stepper.onward = False
+        self.send(Stop())
+        self._say(f"stopping {self.running}: what was learned is kept", "information")
+
+    def preview(self, operation: AnyOperation) -> str:
+        """Ask what an operation would do; returns why not, or ""."""
+        if self.worker != "ready" or self.running:
+            return (
+                f"no preview while {self.running or 'the bench is warming up'}{' is running' if self.running else ''}"
+            )
+        if asked := self._previews.want(operation):
+            self.send(Preview(operation=asked))
+        return ""
+
+    def step_recipe(self, onward: bool) -> None:
+        """Do the next step of the recipe, and, with `onward`, those after it."""
+        if self.stepper and self.stepper.next:
+            self.stepper.running, self.stepper.onward = True, onward
+            self.perform(self.stepper.next)
+
+    def open_file(self, path: Path) -> None:
+        """Continue a session file, or take a recipe to step through."""
+        try:
+            if path.suffix == ".toml":
+                self.stepper = Stepper(recipe.read(path))
+                return
+            record, notice = Record.open(path)
+        except (BadFile, BadInput) as error:
+            self._say(str(error), "error")
+            return
+        if notice:
+            self._say(notice, "warning")
+        self._switch(record)
+        if self.worker == "ready":
+            self._restore()
+
+    def save_as(self, path: Path) -> None:
+        """Go on recording in another file, which gets all that happened."""
+        try:
+            self.record.save_as(path.expanduser())
+        except OSError as error:
+            self._say(f"{path} cannot be written: {error.strerror or error}", "error")
+        else:
+            self._say(f"the session is in {path}", "information")
+
+    # in
+
+    def take(self, event: AnyEvent) -> None:
+        """One event of the worker."""
+        before = self.session.snapshot
+        problem = self.record.take(event)
+        if problem:
+            self._say(problem, "error")
+        match event:
+            case Ready():
+                self._take_ready(event)
+            case Started():
+                self._pending, self.fresh = None, frozenset()
+            case Finished():
+                self.fresh = frozenset()
+                if not isinstance(event.operation, Load):
+                    self.fresh = changed(before, event.snapshot)
+                self._tell(event)
+                self._go_on(self.stepper.finished() if self.stepper else False)
+            case Restored():
+                self.worker = "ready"
+                if event.recomputed:
+                    self._say(f"restored; {event.recomputed} operations were done again", "information")
+            case Failed():
+                self._say(event.error, "error")
+                self.worker = "ready"
+                if self.stepper:
+                    self.stepper.failed()
+                self._go_on(False)
+            case Died():
+                self._take_death(event)
+            case _:
+                pass
+
+    def take_preview(self, event: Previewed) -> None:
+        """An answer to `preview`; the latest that was wanted since is asked for."""
+        if wanted := self._previews.answered():
+            self.send(Preview(operation=wanted))
+
+    def take_export(self, event: Exported) -> None:
+        """The model was written."""
+        self._say(f"the model is in {event.path} ({event.size / 1000:,.0f} kB)", "information")
+
+    def gone(self) -> None:
+        """The worker died and is not started again by itself."""
+        self.worker = "gone"
+
+    def _take_ready(self, event: Ready) -> None:
+        self._ready, self.worker = event, "ready"
+        if self.session.changes:
+            self._restore()
+        unsent, self._unsent = self._unsent, []
+        for request in unsent:
+            self._send(request)
+
+    def _take_death(self, event: Died) -> None:
+        self.worker, self._pending, self._later = "starting", None, []
+        self._unsent.clear()
+        self._previews.forget()
+        if self.stepper:
+            self.stepper.failed()
+        self._say(event.error, "error")
+
+    def _tell(self, event: Finished) -> None:
+        words = list(event.remarks)
+        if isinstance(event.operation, Freeze | Unfreeze | Unprune):
+            words.insert(0, event.operation.describe())
+        if words:
+            self._say("\n".join(words), "information")
+
+    def _go_on(self, onward: bool) -> None:
+        self._pending = None
+        if self._later:
+            self.perform(self._later.pop(0))
+        elif onward:
+            self.step_recipe(onward=True)
+
+    def _restore(self) -> None:
+        self.worker = "restoring"
+        self._send(Restore(done=self.session.changes, undone=self.session.redoable))
+
+    def _begin_session(self) -> None:
+        if self.session.steps or self.session.snapshot:
+            self._switch(Record())
+            self.send(Restore(done=()))  # what the worker could undo belongs to the other session
+
+    def _switch(self, record: Record) -> None:
+        self.record.close()
+        self.record, self.fresh = record, frozenset()
+        if self._ready:
+            record.take(self._ready)

@@ -1,0 +1,167 @@
+"""What each action of the registry does. Operations that leave nothing to choose are done at once; the others ask."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labbench.session.events import Export
+from labbench.session.operations import AnyOperation, Evaluate, Freeze, Load, Note, Redo, Undo, Unfreeze, Unprune
+from labbench.tui.widgets.caption import latest_note
+
+if TYPE_CHECKING:
+    from labbench.tui.app import LabbenchApp
+
+ALL = ("*",)
+Doing = Callable[["LabbenchApp"], None]
+
+
+def _at_once(operation: Callable[[tuple[str, ...]], AnyOperation]) -> Doing:
+    def do(app: "LabbenchApp") -> None:
+        app.desk.perform(operation(app.bench.table.chosen))
+
+    return do
+
+
+def _form(name: str, nothing_marked_means_all: bool = False) -> Doing:
+    def do(app: "LabbenchApp") -> None:
+        from labbench.tui.screens.form import OperationForm
+
+        table = app.bench.table
+        layers = ALL if nothing_marked_means_all and not table.marks else table.chosen
+        if name == "finetune":
+            layers = ()
+        form = OperationForm(name, app.catalogue, app.shown.session.snapshot, layers, app.settings.last(name))
+        app.push_screen(form, app.perform_chosen)
+
+    return do
+
+
+def note(app: "LabbenchApp") -> None:
+    """Ask for a remark."""
+    from labbench.tui.screens.note import NoteForm
+
+    def take(written: Note | None) -> None:
+        if written:
+            app.desk.perform(written)
+
+    app.push_screen(NoteForm(), take)
+
+
+def open_(app: "LabbenchApp") -> None:
+    """Ask what to open."""
+    from labbench.tui.screens.open import OpenScreen
+
+    def take(chosen: Load | Path | None) -> None:
+        if isinstance(chosen, Load):
+            app.perform_chosen(chosen)
+        elif chosen is not None:
+            app.open_file(chosen)
+
+    screen = OpenScreen(
+        app.catalogue, app.shown.session.environment, app.sessions, app.settings.last_load(), app.data_dir
+    )
+    app.push_screen(screen, take)
+
+
+def save(app: "LabbenchApp") -> None:
+    """Ask for a file, and record there from now on."""
+    from labbench.tui.screens.note import PathForm
+
+    def take(path: Path | None) -> None:
+        if path is not None:
+            app.desk.save_as(path)
+
+    app.push_screen(PathForm("Save the session as", str(app.desk.record.path or app.sessions / "session.jsonl")), take)
+
+
+def export(app: "LabbenchApp") -> None:
+    """Ask for a file, and write the model there."""
+    from labbench.tui.screens.note import PathForm
+
+    def take(path: Path | None) -> None:
+        if path is not None:
+            app.desk.send(Export(path=str(path.expanduser().absolute())))
+
+    snapshot = app.shown.session.snapshot
+    name = f"{snapshot.model}-{snapshot.dataset}.safetensors" if snapshot else "model.safetensors"
+    app.push_screen(PathForm("Export the model to", str(Path.cwd() / name)), take)
+
+
+def read(app: "LabbenchApp") -> None:
+    """Show the history entry under the cursor, or the latest note, in full."""
+    from labbench.tui.screens.reader import Reader
+
+    entry = app.bench.entry()
+    if entry:
+        text = "\n\n".join([entry.full or entry.words, *entry.remarks])
+        app.push_screen(Reader(f"{entry.number} {'note' if entry.full else 'operation'}", text))
+    elif words := latest_note(app.shown.session):
+        app.push_screen(Reader("Note", words))
+    else:
+        app.say("no note yet: n writes one" if not app.playback else "no note yet in this recording")
+
+
+def log(app: "LabbenchApp") -> None:
+    """Show the log."""
+    from labbench.tui.screens.log import LogScreen
+
+    app.push_screen(LogScreen(app.log_path, app.shown.session))
+
+
+def help_(app: "LabbenchApp") -> None:
+    """Show the keys and the words."""
+    from labbench.tui.actions import in_help
+    from labbench.tui.screens.help import HelpScreen
+
+    app.push_screen(HelpScreen(in_help("player" if app.playback else "bench")))
+
+
+def _curves(kind: str) -> Doing:
+    return lambda app: app.bench.choose_curves(kind)
+
+
+DOING: dict[str, Doing] = {
+    "freeze": _at_once(lambda layers: Freeze(layers=layers)),
+    "unfreeze": _at_once(lambda layers: Unfreeze(layers=layers)),
+    "unprune": _at_once(lambda layers: Unprune(layers=layers)),
+    "prune": _form("prune", nothing_marked_means_all=True),
+    "cluster": _form("cluster"),
+    "finetune": _form("finetune"),
+    "evaluate": lambda app: app.desk.perform(Evaluate()),
+    "undo": lambda app: app.desk.perform(Undo()),
+    "redo": lambda app: app.desk.perform(Redo()),
+    "stop": lambda app: app.desk.stop(),
+    "mark": lambda app: app.bench.table.mark(),
+    "mark_all": lambda app: app.bench.table.mark_all(),
+    "mark_glob": lambda app: app.bench.ask("mark"),
+    "filter": lambda app: app.bench.ask("filter"),
+    "clear": lambda app: app.bench.clear(),
+    "sort_left": lambda app: app.bench.table.sort_by(-1),
+    "sort_right": lambda app: app.bench.table.sort_by(1),
+    "reverse": lambda app: app.bench.table.reverse(),
+    "others": lambda app: app.bench.table.toggle_others(),
+    "loss": _curves("loss"),
+    "accuracy": _curves("accuracy"),
+    "sparsity": _curves("sparsity"),
+    "histogram": _curves("histogram"),
+    "log_axis": lambda app: app.bench.picture.toggle_log(),
+    "pane_next": lambda app: app.bench.next_pane(1),
+    "pane_previous": lambda app: app.bench.next_pane(-1),
+    "open": open_,
+    "note": note,
+    "save": save,
+    "export": export,
+    "recipe_next": lambda app: app.desk.step_recipe(onward=False),
+    "recipe_all": lambda app: app.desk.step_recipe(onward=True),
+    "pause": lambda app: app.play("pause"),
+    "forward": lambda app: app.play("forward"),
+    "back": lambda app: app.play("back"),
+    "faster": lambda app: app.play("faster"),
+    "slower": lambda app: app.play("slower"),
+    "read": read,
+    "log": log,
+    "restart": lambda app: app.start_worker(),
+    "help": help_,
+    "palette": lambda app: app.action_command_palette(),
+    "quit": lambda app: app.ask_to_quit(),
+}

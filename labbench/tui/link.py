@@ -1,0 +1,52 @@
+"""The app's line to a worker that is started again, once, when it dies. Sends requests, gives events; draws nothing."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from labbench.client import Client
+from labbench.session.events import AnyEvent, AnyRequest, Died
+
+AGAIN = 10.0  # seconds: a worker that dies twice within this is not started a third time by itself
+
+
+class Link:
+    """A worker, and the one after it."""
+
+    def __init__(self, command: Sequence[str] | None, log: Path) -> None:
+        self.log = log
+        self.gone = False
+        """Whether the worker died and is not started again unless the user says so."""
+        self._command = command
+        self._client: Client | None = None
+        self._closing = False
+        self._death = float("-inf")
+
+    async def events(self) -> AsyncIterator[AnyEvent]:
+        """Every event of the worker and of the one that is started when it dies. Ends when no other follows."""
+        self.gone = False
+        while not self._closing:
+            try:
+                self._client = await Client.start(self._command, self.log)
+            except OSError as error:
+                self.gone = True
+                yield Died(error=f"the worker cannot be started: {error}")
+                return
+            async for event in self._client.events():
+                if isinstance(event, Died):
+                    now = time.monotonic()
+                    self.gone, self._death = now - self._death < AGAIN, now
+                yield event
+            if self.gone:
+                return
+
+    async def send(self, request: AnyRequest) -> None:
+        """Send one request; without a worker it is lost."""
+        if self._client:
+            await self._client.send(request)
+
+    async def close(self) -> None:
+        """End the worker, within 5 s in any case."""
+        self._closing = True
+        if self._client and self._client.alive:
+            await self._client.close()

@@ -1,0 +1,235 @@
+"""The bench: layers, curves and history of one session, live or recorded. Keys and clicks become actions by name; what
+is shown is handed in by the app."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from rich.text import Text
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Static
+
+from labbench.session.session import Session
+from labbench.tui.actions import bindings, footer
+from labbench.tui.situation import Situation
+from labbench.tui.widgets.caption import strip
+from labbench.tui.widgets.columns import LEGEND, Changes
+from labbench.tui.widgets.curves import KINDS, Curves
+from labbench.tui.widgets.heading import heading
+from labbench.tui.widgets.history import Entry, History, entries
+from labbench.tui.widgets.key_line import Key, KeyLine
+from labbench.tui.widgets.layer_table import MARK, LayerTable
+from labbench.tui.widgets.lines import Lines
+from labbench.tui.widgets.prompt import Prompt
+from labbench.tui.widgets.status import status
+from labbench.tui.widgets.totals import totals
+
+SMALLEST = (40, 12)
+PANES = ("layers", "curves", "history")
+FOCUS = {"layers": "#table", "curves": "#picture", "history": "#steps"}
+HELP = Key("?", "help", "help")
+
+
+class BenchScreen(Screen[None]):
+    """Everything of one session at a glance."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("bench")]
+    AUTO_FOCUS = "#table"
+    HORIZONTAL_BREAKPOINTS = [(0, "-small"), (110, "-normal"), (160, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-high")]
+
+    class Asked(Message):
+        """The user wants an action of the registry."""
+
+        def __init__(self, action: str) -> None:
+            super().__init__()
+            self.action = action
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pane = "layers"
+        self._session = Session()
+        self._situation = Situation()
+        self._version: object = None
+        self._title = ""
+
+    def compose(self) -> ComposeResult:
+        """Heading, panes, strip, status, keys."""
+        yield Static(f"labbench needs {SMALLEST[0]}×{SMALLEST[1]} cells", id="tiny")
+        yield Lines(id="heading")
+        yield KeyLine(id="tabs")
+        with Horizontal(id="body"):
+            with Vertical(id="layers", classes="pane"):
+                yield LayerTable(id="table")
+                yield Prompt(id="prompt")
+                yield Lines(id="totals")
+            with Vertical(id="right"):
+                with Vertical(id="curves", classes="pane"):
+                    yield KeyLine(id="kinds")
+                    yield Curves(id="picture")
+                with Vertical(id="history", classes="pane"):
+                    yield History(id="steps")
+        yield Lines(id="strip")
+        yield Lines(id="status")
+        yield KeyLine(id="keys")
+
+    # what is shown
+
+    def show(self, session: Session, situation: Situation, fresh: Changes) -> None:
+        """Show a session as it is now; `fresh` are the cells to stress."""
+        self._session, self._situation = session, situation
+        snapshot = session.snapshot
+        table = self.table
+        table.empty = "no model yet: o opens one" if situation.worker != "starting" else "warming up …"
+        table.show(snapshot.rows if snapshot else (), session.live, fresh)
+        version = (id(session), len(session.steps), len(session.undone), session.running)
+        if version != self._version:
+            self._version = version
+            self.query_one(History).show(entries(session))
+        self._lines("heading", heading)
+        self.query_one("#totals", Lines).show(lambda width: totals(session, width))
+        self._lines("strip", strip)
+        self._lines("status", status)
+        keys = [Key(action.key, action.title, action.name) for action in footer(situation)]
+        self.query_one("#keys", KeyLine).show(keys, [HELP])
+        self._show_choices()
+
+    def _lines(self, name: str, make: Callable[[Session, Situation, int], Text]) -> None:
+        session, situation = self._session, self._situation
+        self.query_one(f"#{name}", Lines).show(lambda width: make(session, situation, width))
+
+    @on(LayerTable.Changed)
+    def _show_choices(self) -> None:
+        """What depends on the cursor, the marks, the filter and the chosen curves."""
+        table, picture = self.table, self.picture
+        picture.show(self._session.curves, self._session.runs, table.current)
+        kinds = [Key(str(n), kind, kind, on=picture.kind == kind) for n, kind in enumerate(KINDS, 1)]
+        self.query_one("#kinds", KeyLine).show(kinds)
+        tabs = [Key("", pane.capitalize(), f"pane:{pane}", on=self.pane == pane) for pane in PANES]
+        self.query_one("#tabs", KeyLine).show(tabs)
+        title = f"Layers {len(table.rows)}" if table.rows else "Layers"
+        title += f" · {MARK} {len(table.marks)} marked" if table.marks else ""
+        title += f" · filter {table.pattern}" if table.pattern else ""
+        layers = self.query_one("#layers")
+        if title != self._title:
+            self._title = title
+            layers.border_title = Content(title)
+
+    # parts
+
+    @property
+    def table(self) -> LayerTable:
+        """The layers."""
+        return self.query_one(LayerTable)
+
+    @property
+    def picture(self) -> Curves:
+        """The curves."""
+        return self.query_one(Curves)
+
+    def choose_curves(self, kind: str) -> None:
+        """Show another picture; in a small terminal, its pane."""
+        self.picture.choose(kind)
+        if self.has_class("-small"):
+            self.show_pane("curves")
+        self._show_choices()
+
+    def ask(self, purpose: str) -> None:
+        """Open the line that filters or marks."""
+        self.show_pane("layers")
+        self.query_one(Prompt).open(purpose, self.table.pattern if purpose == "filter" else "")
+
+    def clear(self) -> None:
+        """End the filter, else unmark all."""
+        if self.table.pattern:
+            self.table.filter("")
+        else:
+            self.table.unmark()
+
+    def entry(self) -> Entry | None:
+        """The history entry under the cursor, where the history has the focus."""
+        history = self.query_one(History)
+        return history.current if history.has_focus else None
+
+    # panes
+
+    def next_pane(self, step: int) -> None:
+        """Go to another pane."""
+        self.show_pane(PANES[(PANES.index(self.pane) + step) % len(PANES)])
+
+    def show_pane(self, pane: str) -> None:
+        """Give a pane the focus; in a small terminal it is the one that is seen."""
+        self.set_focus(self.query_one(FOCUS[pane]))
+        self._see(pane)
+
+    def _see(self, pane: str) -> None:
+        self.pane = pane
+        for name in PANES:
+            self.set_class(name == pane, f"-see-{name}")
+        self._show_choices()
+
+    @on(events.DescendantFocus)
+    def _focused(self, event: events.DescendantFocus) -> None:
+        pane = next((pane for pane in PANES for one in event.widget.ancestors_with_self if one.id == pane), None)
+        if pane and pane != self.pane:
+            self._see(pane)
+
+    # keys and clicks
+
+    def action_do(self, name: str) -> None:
+        """A key of the registry."""
+        self.post_message(self.Asked(name))
+
+    @on(KeyLine.Chosen)
+    def _chosen(self, event: KeyLine.Chosen) -> None:
+        kind, _, pane = event.action.partition(":")
+        if kind == "pane":
+            self.show_pane(pane)
+        else:
+            self.post_message(self.Asked(event.action))
+
+    @on(Curves.Moved)
+    def _moved(self, event: Curves.Moved) -> None:
+        self.table.action_cursor(event.by, event.extend)
+
+    @on(History.Asked)
+    def _read(self) -> None:
+        self.post_message(self.Asked("read"))
+
+    @on(Prompt.Typed)
+    def _typed(self, event: Prompt.Typed) -> None:
+        if event.purpose == "filter":
+            self.table.filter(event.text)
+
+    @on(Prompt.Done)
+    def _asked(self, event: Prompt.Done) -> None:
+        if event.purpose == "filter" and not event.accepted:
+            self.table.filter("")
+        elif event.purpose == "mark" and event.accepted and event.text:
+            found = self.table.mark_matching(event.text)
+            if not found:
+                self.notify(f"no layer fits {event.text}", severity="warning", markup=False)
+        self.table.focus()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Too small for anything: a sentence."""
+        self.set_class(event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1], "-tiny")
+
+    def on_mount(self) -> None:
+        """Titles, and the pane that is seen first."""
+        self._see("layers")
+        self.query_one("#curves").border_title = "Curves"
+        self.query_one("#history").border_title = "History"
+        legend = "  ".join(f"{sign} {word}" for sign, word in LEGEND)
+        self.query_one("#layers").border_subtitle = Content(legend)
+
+
+class PlayerScreen(BenchScreen, inherit_bindings=False):
+    """The same with the keys of a player."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("player")]

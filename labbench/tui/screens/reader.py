@@ -1,0 +1,48 @@
+"""A text to be read in full: a note, or an entry of the history with its remarks."""
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Button, Static
+
+from labbench.tui.screens.dialog import Buttons, Dialog
+
+
+class Reader(ModalScreen[None]):
+    """A title and a text."""
+
+    DEFAULT_CSS = """
+    Reader { align: center middle; }
+    Reader VerticalScroll { height: auto; max-height: 100%; }
+    Reader .text { height: auto; padding: 1 0; }
+    Reader Dialog { max-width: 100; width: 96%; height: auto; padding-bottom: 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "close", "Close")]
+
+    def __init__(self, title: str, text: str) -> None:
+        super().__init__()
+        self._title = title
+        self._text = text
+
+    def compose(self) -> ComposeResult:
+        """The text above one button."""
+        with Dialog(self._title):
+            with VerticalScroll():
+                yield Static(self._text, classes="text", markup=False)
+            yield Buttons(("close", "Close"), hint="↑↓ scroll · esc close")
+
+    def on_mount(self) -> None:
+        """Scroll at once."""
+        self.query_one(VerticalScroll).focus()
+
+    def action_close(self) -> None:
+        """Enough."""
+        self.dismiss(None)
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Enough."""
+        event.stop()
+        self.dismiss(None)

@@ -1,0 +1,45 @@
+"""A recipe done by hand, step by step."""
+
+from dataclasses import dataclass
+
+from labbench.session.operations import AnyOperation
+from labbench.session.recipe import Recipe
+
+
+@dataclass
+class Stepper:
+    """Where one stands in a recipe. A step counts as done when the bench has finished it."""
+
+    recipe: Recipe
+    position: int = 0
+    running: bool = False
+    """Whether the step at `position` was sent."""
+    onward: bool = False
+    """Whether the steps after it follow by themselves."""
+
+    @property
+    def next(self) -> AnyOperation | None:
+        """The next step, or None after the last."""
+        return self.recipe.steps[self.position] if self.position < len(self.recipe.steps) else None
+
+    def finished(self) -> bool:
+        """The bench finished something; returns whether the next step shall be sent now."""
+        if self.running:
+            self.position += 1
+            self.running = False
+            if self.next is None:
+                self.onward = False
+            return self.onward
+        return False
+
+    def failed(self) -> None:
+        """The bench did not do it: the step stays, and none follows by itself."""
+        self.running = self.onward = False
+
+    def describe(self) -> str:
+        """The next step in words, "" after the last."""
+        if self.next is None:
+            return ""
+        total = len(self.recipe.steps)
+        how = "doing all: s stops" if self.onward else ". does it, : does all"
+        return f"{self.recipe.title} · {self.position + 1} of {total}: {self.next.describe()}   ({how})"

@@ -1,0 +1,35 @@
+"""The strip above the status line: the next step of a recipe, or the note that a recording has come to."""
+
+import textwrap
+
+from rich.text import Text
+
+from labbench.session.operations import Note
+from labbench.session.session import Session
+from labbench.tui.situation import Situation
+
+LINES = 4
+
+
+def strip(session: Session, situation: Situation, width: int) -> Text:
+    """A few lines, or none."""
+    text = Text(no_wrap=True, overflow="ellipsis")
+    if situation.recipe:
+        text.append("recipe ", "bold").append(situation.recipe)
+        return text
+    if not situation.playing:
+        return text
+    note = latest_note(session)
+    lines = [line for paragraph in note.splitlines() for line in textwrap.wrap(paragraph, max(width - 2, 8)) or [""]]
+    shown = lines[:LINES]
+    if len(lines) > LINES:
+        shown[-1] = f"{shown[-1][: max(width - 24, 0)]} … ⏎ reads it all"
+    for number, line in enumerate(shown):
+        text.append("✎ " if number == 0 else "\n  ", "bold").append(line)
+    return text
+
+
+def latest_note(session: Session) -> str:
+    """The text of the last note of a session, or ""."""
+    notes = [step.operation.text for step in session.steps if isinstance(step.operation, Note)]
+    return notes[-1].strip() if notes else ""

@@ -1,0 +1,137 @@
+"""The columns of the layer table: what a cell says, how it sorts, and which columns go first where room is short."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from labbench.session.snapshot import LayerRow, Snapshot
+from labbench.tui.words import THIN, count, figure, middle, rate, short
+
+GAP = 2
+BAR = 5
+LONGEST_NAME = 30
+SHORTEST_NAME = 8
+
+FROZEN, MASKED, CUT, CLUSTERED = "❄", "▒", "✂", "≡"
+LEGEND = ((FROZEN, "frozen"), (MASKED, "masked"), (CUT, "cut"), (CLUSTERED, "clustered"))
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. `cell` gives its text, `order` what it sorts by."""
+
+    name: str
+    title: str
+    cell: Callable[[LayerRow], str]
+    order: Callable[[LayerRow], float | str]
+    left: bool = False
+    """Text stands left, numbers right."""
+
+
+Changes = frozenset[tuple[str, str]]
+"""Cells by layer and column."""
+
+
+def state(row: LayerRow) -> str:
+    """What was done to a layer, in signs that need no color; each has its place."""
+    signs = (
+        (FROZEN, row.frozen),
+        (MASKED, row.masked),
+        (CUT, row.channels < row.channels_loaded or row.inputs < row.inputs_loaded),
+        (CLUSTERED, row.clusters > 0),
+    )
+    return "".join(sign if there else " " for sign, there in signs)
+
+
+def bar(row: LayerRow) -> str:
+    """The sparsity as a bar."""
+    filled = round(row.sparsity * BAR)
+    if 0 < row.sparsity < 1:
+        filled = min(max(filled, 1), BAR - 1)
+    return "▇" * filled + "▁" * (BAR - filled)
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part}/{whole}" if whole else THIN
+
+
+def _prunable(text: Callable[[LayerRow], str]) -> Callable[[LayerRow], str]:
+    return lambda row: text(row) if row.prunable else ""
+
+
+NAME = Column("layer", "layer", lambda row: row.name, lambda row: row.name, left=True)
+COLUMNS: tuple[Column, ...] = (
+    NAME,
+    Column("type", "type", lambda row: row.kind, lambda row: row.kind, left=True),
+    Column("shape", "shape", lambda row: "×".join(map(str, row.shape)), lambda row: row.weights, left=True),
+    Column("params", "params", lambda row: count(row.parameters), lambda row: row.parameters),
+    Column("zero", "zero %", _prunable(lambda row: rate(row.sparsity)), lambda row: row.sparsity),
+    Column("state", "state", state, state, left=True),
+    Column("bar", "", _prunable(bar), lambda row: row.sparsity, left=True),
+    Column(
+        "unique", "unique", _prunable(lambda row: _of(row.filters_unique, row.channels)), lambda row: row.filters_unique
+    ),
+    Column("channels", "ch", lambda row: _of(row.channels, row.channels_loaded), lambda row: row.channels),
+    Column("empty", "empty", _prunable(lambda row: str(row.filters_zero)), lambda row: row.filters_zero),
+    Column("macs", "MACs", _prunable(lambda row: short(row.macs)), lambda row: row.macs),
+    Column("norm", "norm", lambda row: figure(row.norm), lambda row: row.norm or 0.0),
+    Column("last", "last change", lambda row: row.last, lambda row: row.last, left=True),
+)
+DROPPED: tuple[str, ...] = ("norm", "macs", "empty", "bar", "shape", "last", "type", "unique", "channels", "params")
+"""Where room is short these columns go, in this order; the layer, its zeros and its state always stay."""
+
+STRESSED = frozenset({"params", "shape", "zero", "state", "unique", "channels", "empty", "macs"})
+"""Columns in which a change is news; norms change with every step of training."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A column in its place."""
+
+    column: Column
+    x: int
+    width: int
+
+    def text(self, cell: str) -> str:
+        """A cell, filled up to the column's width. Only a name is ever shortened."""
+        if self.column is NAME:
+            cell = middle(cell, self.width)
+        return cell.ljust(self.width) if self.column.left else cell.rjust(self.width)
+
+
+def place(rows: Sequence[LayerRow], width: int, start: int) -> tuple[Placed, ...]:
+    """The columns that fit `width` cells from `start` on, wide enough for every cell of `rows`."""
+    widths = {
+        column.name: max([len(column.title) + 1, *(len(column.cell(row)) for row in rows)]) if column.title else BAR
+        for column in COLUMNS
+    }
+    widths[NAME.name] = min(widths[NAME.name], LONGEST_NAME)
+    shown = [column for column in COLUMNS if column.name != "last" or any(row.last for row in rows)]
+    for name in DROPPED:
+        if _sum(shown, widths) <= width - start:
+            break
+        shown = [column for column in shown if column.name != name]
+    over = _sum(shown, widths) - (width - start)
+    if over > 0:
+        widths[NAME.name] = max(widths[NAME.name] - over, SHORTEST_NAME)
+    placed, x = [], start
+    for column in shown:
+        placed.append(Placed(column, x, widths[column.name]))
+        x += widths[column.name] + GAP
+    return tuple(placed)
+
+
+def changed(before: Snapshot | None, after: Snapshot | None) -> Changes:
+    """The cells that another snapshot changed, of columns that say what was done to a layer."""
+    if before is None or after is None:
+        return frozenset()
+    old = {row.name: row for row in before.rows}
+    return frozenset(
+        (row.name, column.name)
+        for row in after.rows
+        for column in COLUMNS
+        if column.name in STRESSED and row.name in old and column.cell(row) != column.cell(old[row.name])
+    )
+
+
+def _sum(shown: Sequence[Column], widths: dict[str, int]) -> int:
+    return sum(widths[column.name] for column in shown) + GAP * (len(shown) - 1)

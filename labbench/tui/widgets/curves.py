@@ -1,0 +1,133 @@
+"""The curves pane: loss, accuracy and sparsity over all finetuning, or the weights of one layer. Draws a few times a
+second at most, and only what is seen."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from rich.style import Style
+from rich.text import Text
+from textual.binding import BindingType
+from textual.message import Message
+from textual.widget import Widget
+
+from labbench.session.session import Curve
+from labbench.session.snapshot import LayerRow
+from labbench.tui.actions import list_bindings
+from labbench.tui.widgets.histogram import histogram
+from labbench.tui.widgets.plot import MARKERS, Series, drawable, plot
+from labbench.tui.words import figure
+
+KINDS = ("loss", "accuracy", "sparsity", "histogram")
+INTERVAL = 0.22  # seconds between two pictures while a run goes on: 4–5 a second
+
+
+class Curves(Widget, can_focus=True):
+    """One picture. The keys of a list move the table's cursor from here too, for the weights of layer after layer."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*list_bindings()]
+
+    class Moved(Message):
+        """The table's cursor shall move."""
+
+        def __init__(self, by: str, extend: bool) -> None:
+            super().__init__()
+            self.by = by
+            self.extend = extend
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"curves--first", "curves--second", "curves--border", "curves--quiet"}
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.kind = "loss"
+        self.log_axis = False
+        self._curves: Mapping[str, Curve] = {}
+        self._runs: Sequence[float] = ()
+        self._row: LayerRow | None = None
+        self._version: object = None
+        self._stale = True
+
+    def action_cursor(self, by: str, extend: bool = False) -> None:
+        """Pass it on."""
+        self.post_message(self.Moved(by, extend))
+
+    def on_mount(self) -> None:
+        """Look a few times a second whether there is something new."""
+        self.set_interval(INTERVAL, self._draw)
+
+    def show(self, curves: Mapping[str, Curve], runs: Sequence[float], row: LayerRow | None) -> None:
+        """Take what there is to draw; it is drawn at the next look."""
+        points = {name: len(curve.points) for name, curve in curves.items()}
+        version = (id(curves), points, len(runs), row if self.kind == "histogram" else None)
+        self._curves, self._runs, self._row = curves, runs, row
+        if version != self._version:
+            self._version, self._stale = version, True
+
+    def choose(self, kind: str) -> None:
+        """Show another picture, at once."""
+        self.kind = kind
+        self.refresh()
+
+    def toggle_log(self) -> None:
+        """Logarithmic or linear."""
+        self.log_axis = not self.log_axis
+        self.refresh()
+
+    def _draw(self) -> None:
+        if self._stale and self.is_attached and self.region.area:
+            self._stale = False
+            self.refresh()
+
+    def render(self) -> Text:
+        """The picture."""
+        width, height = self.content_size
+        if self.kind == "histogram":
+            style = self._style("curves--first")
+            empty = Text("no layer under the cursor")
+            return histogram(self._row, (width, height), style) if self._row else empty
+        series = self._series()
+        if not series:
+            return Text(EMPTY[self.kind], overflow="ellipsis")
+        styles = [self._style("curves--first"), self._style("curves--second")]
+        log = self.log_axis and self.kind == "loss"
+        legend = self._legend(series, styles, log, width)
+        borders = list(self._runs)
+        picture = plot(series, borders, (width, height - 1), styles, self._style("curves--border"), log)
+        return Text("\n").join([legend, picture])
+
+    def _style(self, name: str) -> Style:
+        return self.get_component_rich_style(name, partial=True)
+
+    def _series(self) -> list[Series]:
+        factor = 1.0 if self.kind == "loss" else 100.0
+        found = {}
+        for name, curve in self._curves.items():
+            split, _, kind = name.rpartition("/")
+            if kind == self.kind and curve.points:
+                found[split] = Series(split or "prunable weights", tuple(curve.points), factor)
+        order = sorted(
+            found,
+            key=lambda split: ("train", "", "validation").index(split) if split in ("train", "", "validation") else 3,
+        )  # noqa: E501
+        return [found[split] for split in order][:4]
+
+    def _legend(self, series: Sequence[Series], styles: Sequence[Style], log: bool, width: int) -> Text:
+        legend = Text(no_wrap=True, overflow="ellipsis")
+        lost: set[float] = set()
+        for number, one in enumerate(series):
+            sign = "⠒⠒" if MARKERS[number] == "braille" else MARKERS[number]
+            legend.append(f"{sign} {one.name}", styles[number % len(styles)])
+            legend.append(f" {figure(one.last)}{' %' if one.factor != 1 else ''}   ")
+            lost |= set(drawable(one, log)[1])
+        if lost:
+            places = ", ".join(f"{place:g}" for place in sorted(lost)[:3])
+            legend.append(f"∞ at epoch {places}{' …' if len(lost) > 3 else ''}")
+        else:
+            legend.append("log axis" if log else "epochs →", self._style("curves--quiet"))
+        return legend
+
+
+EMPTY = {
+    "loss": "no curve yet: t finetunes",
+    "accuracy": "no curve yet: t finetunes",
+    "sparsity": "no curve yet: p prunes, t finetunes",
+}

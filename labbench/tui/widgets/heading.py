@@ -1,0 +1,38 @@
+"""The first line: what is open, and where it is recorded."""
+
+from rich.text import Text
+
+from labbench.session.session import Session
+from labbench.tui.situation import Situation
+from labbench.tui.words import fitted, middle, plural
+
+
+def heading(session: Session, situation: Situation, width: int) -> Text:
+    """Model, data set and device to the left; the session file and its operations to the right."""
+    snapshot = session.snapshot
+    what = f"{snapshot.model} · {snapshot.dataset} · {snapshot.device}" if snapshot else "no model open"
+    left = fitted(["labbench", what], width, "  ")
+    room = width - len("  ".join(left)) - 2
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append(left[0], "bold")
+    text.append("".join(f"  {part}" for part in left[1:]))
+    right = _record(session, situation, room)
+    if right:
+        text.append(" " * (width - len(text) - len(right)))
+        text.append(right)
+    return text
+
+
+def _record(session: Session, situation: Situation, room: int) -> str:
+    done = plural(len(session.steps), "operation")
+    if situation.playing:
+        sign, name = "▶", situation.file or session.title or "recording"
+    elif situation.recording:
+        sign, name = "●", situation.file
+    else:
+        sign, name = "○", "not recorded" if session.steps else "recording begins with the first operation"
+    for words in (f"{sign} {name} · {done}", f"{sign} {name}", f"{sign} {done}", sign):
+        if len(words) <= room:
+            return words
+    shorter = f"{sign} {middle(name, room - 2)}"
+    return shorter if 0 < len(shorter) <= room and room > 8 else ""

@@ -1,0 +1,144 @@
+"""Curves as text: plotext draws, this keeps it from what it cannot draw and gives its colors to the theme."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import plotext
+from rich.style import Style
+from rich.text import Text
+
+Point = tuple[float, float]
+MARKERS = ("braille", "○", "×", "+")
+TAGS = ("red", "green", "yellow", "blue")  # plotext's colors 1 to 4 stand for the series and become the theme's
+BORDER_TAG = "magenta"
+_STYLE_OF_TAG = {1: 0, 2: 1, 3: 2, 4: 3}
+_BORDER_NUMBER = 5
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve: the first of a picture is a line, the others are signs, so that no color is needed."""
+
+    name: str
+    points: Sequence[tuple[float, float | None]]
+    factor: float = 1.0
+
+    @property
+    def last(self) -> float | None:
+        """The latest value."""
+        value = self.points[-1][1] if self.points else None
+        return None if value is None else value * self.factor
+
+
+def drawable(series: Series, log: bool) -> tuple[list[Point], list[float]]:
+    """The points that can be drawn, and where on the axis the others would be."""
+    points, lost = [], []
+    for x, y in series.points:
+        if y is None or not math.isfinite(y) or not math.isfinite(x) or (log and y <= 0):
+            lost.append(x)
+        else:
+            points.append((x, y * series.factor))
+    return points, lost
+
+
+def thin(points: list[Point], columns: int) -> list[Point]:
+    """At most two points a column, its lowest and its highest, so that no spike is lost."""
+    if len(points) <= 2 * columns or not columns:
+        return points
+    low = points[0][0]
+    width = (points[-1][0] - low) / columns or 1.0
+    buckets: dict[int, list[Point]] = {}
+    for point in points:
+        buckets.setdefault(int((point[0] - low) / width), []).append(point)
+    kept = []
+    for bucket in buckets.values():
+        ends = {min(bucket, key=lambda point: point[1]), max(bucket, key=lambda point: point[1])}
+        kept += sorted(ends)
+    return kept
+
+
+def steps(low: float, high: float, most: int, whole: bool = False) -> list[float]:
+    """Round numbers that divide a range into at most `most` parts."""
+    span = high - low
+    if span <= 0 or most < 1:
+        return [low]
+    rough = span / most
+    size = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough * 0.999)
+    if whole:
+        step = max(step, 1.0)
+    first = math.ceil(low / step - 1e-9)
+    return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def plot(
+    series: Sequence[Series],
+    borders: Sequence[float],
+    size: tuple[int, int],
+    styles: Sequence[Style],
+    border: Style,
+    log: bool = False,
+) -> Text:
+    """Draw curves over epochs into `size` (columns, rows); `borders` are where runs begin."""
+    width, height = size
+    drawn = [thin(drawable(one, log)[0], 2 * width) for one in series]
+    values = [y for points in drawn for _, y in points]
+    if not values or width < 16 or height < 4:
+        return Text("")
+    right = max([x for points in drawn for x, _ in points] + [1.0])
+    low, high = min(values), max(values)
+    if low == high:
+        low, high = low - (abs(low) or 1.0) * 0.05, high + (abs(high) or 1.0) * 0.05
+    _prepare(width, height, right, low, high, log)
+    for place in borders:
+        if 0 < place < right:
+            plotext.vline(place, BORDER_TAG)
+    for number, points in reversed(list(enumerate(drawn))):
+        if points:
+            x, y = [p[0] for p in points], [p[1] for p in points]
+            draw = plotext.plot if number == 0 and len(points) > 1 else plotext.scatter
+            marker = MARKERS[number] if len(points) > 1 or number else "•"
+            draw(x, y, marker=marker, color=TAGS[number])
+    return _themed(plotext.build(), styles, border)
+
+
+def _prepare(width: int, height: int, right: float, low: float, high: float, log: bool) -> None:
+    plotext.clear_figure()
+    plotext.limitsize(False, False)
+    plotext.plotsize(width, height)
+    plotext.theme("clear")
+    plotext.xaxes(True, False)
+    plotext.yaxes(True, False)
+    plotext.xlim(0, right)
+    ticks = steps(0, right, max(width // 9, 1), whole=right >= 2)
+    plotext.xticks(ticks, [f"{tick:g}" for tick in ticks])
+    if log:
+        plotext.yscale("log")
+        marks = _powers(low, high)
+    else:
+        marks = steps(low, high, max(height // 3, 2))
+        plotext.ylim(low, high)
+    plotext.yticks(marks, [f"{mark:.6g}" for mark in marks])
+
+
+def _powers(low: float, high: float) -> list[float]:
+    marks = [
+        factor * 10.0**power
+        for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for factor in (1, 2, 5)
+    ]
+    inside = [mark for mark in marks if low <= mark <= high]
+    return inside if len(inside) > 1 else [low, high]
+
+
+def _themed(picture: str, styles: Sequence[Style], border: Style) -> Text:
+    text = Text.from_ansi(picture.rstrip("\n"))
+    spans = []
+    for span in text.spans:
+        color = span.style.color if isinstance(span.style, Style) else None
+        number = color.number if color else None
+        style = border if number == _BORDER_NUMBER else styles[_STYLE_OF_TAG.get(number or 0, 0) % len(styles)]
+        if number is not None:
+            spans.append(span._replace(style=style))
+    return Text(text.plain, spans=spans, no_wrap=True)

@@ -1,0 +1,84 @@
+"""The status line: what runs and how far it is, or what to do next, or what went wrong."""
+
+from rich.text import Text
+
+from labbench.session.events import Progress
+from labbench.session.operations import Finetune
+from labbench.session.session import Session
+from labbench.tui.situation import Playing, Situation
+from labbench.tui.words import clock, count, figure, fitted, rate
+
+BAR = 20
+
+
+def status(session: Session, situation: Situation, width: int) -> Text:
+    """One line."""
+    text = Text(no_wrap=True, overflow="ellipsis")
+    if situation.playing:
+        text.append(_playing(session, situation.playing), "bold")
+        text.append("   ")
+    room = width - len(text)
+    if situation.running:
+        return text.append(_running(session, situation.running, room))
+    if session.problem:
+        return text.append("! ", "bold").append(" ".join(session.problem.error.split()))
+    if situation.playing:
+        return text.append(_last(session))
+    match situation.worker:
+        case "starting":
+            return text.append("warming up: the bench is being started")
+        case "restoring":
+            return text.append(_running(session, "restoring the session", room))
+        case "gone":
+            return text.append("the worker is gone: ctrl+r starts it again; the session file has everything")
+        case "ready":
+            return text.append(_last(session) or "ready: o opens a model")
+
+
+def bar(fraction: float, width: int = BAR) -> str:
+    """How much is done, readable without color."""
+    halves = round(min(max(fraction, 0.0), 1.0) * 2 * width)
+    full, half = divmod(halves, 2)
+    return "━" * full + "╸" * half + "─" * (width - full - half)
+
+
+def _running(session: Session, name: str, width: int) -> str:
+    progress = session.progress
+    if progress is None:
+        return f"{name} …"
+    parts = [name, f"{bar(progress.fraction, BAR if width > 90 else BAR // 2)} {100 * progress.fraction:.0f} %"]
+    if progress.epochs:
+        parts.insert(1, f"epoch {progress.epoch}/{progress.epochs}")
+    elif progress.phase:
+        parts.insert(1, progress.phase)
+    return "  ".join(fitted(parts + _figures(session, progress), width, "  "))
+
+
+def _figures(session: Session, progress: Progress) -> list[str]:
+    parts = []
+    if progress.eta is not None:
+        parts.append(f"{clock(progress.eta)} left")
+    if progress.loss is not None:
+        parts.append(f"loss {figure(progress.loss)}")
+    validation = session.curves.get("validation/accuracy")
+    if validation and validation.points and isinstance(session.running, Finetune):
+        parts.append(f"val {rate(validation.points[-1][1])} %")
+    if progress.rate:
+        parts.append(f"{count(round(progress.rate))} img/s")
+    if progress.note:
+        parts.append(progress.note)
+    return parts
+
+
+def _last(session: Session) -> str:
+    if not session.steps:
+        return ""
+    step = session.steps[-1]
+    took = f" in {clock(step.event.seconds)}" if step.event.seconds >= 1 else ""
+    remarks = "".join(f" · {remark}" for remark in step.event.remarks[:1])
+    return f"{step.number} {step.operation.describe()}{took}{remarks}"
+
+
+def _playing(session: Session, playing: Playing) -> str:
+    how = "■ end" if playing.ended else "‖ paused" if playing.paused else "▶ playing"
+    return f"{how} ×{playing.speed:g}  {playing.position}/{playing.total}"

@@ -1,0 +1,86 @@
+"""The lines under the table: which weights are counted, what is left of them, and how well the model does."""
+
+from rich.text import Text
+
+from labbench.session.session import Session
+from labbench.session.snapshot import Accuracy, Snapshot, Total
+from labbench.tui.words import count, fitted, rate, short, times
+
+SPLITS = ("validation", "test")
+LABEL = 12
+
+
+def totals(session: Session, width: int) -> Text:
+    """Three or four lines, each as much as fits."""
+    snapshot = session.snapshot
+    if snapshot is None:
+        return Text("")
+    lines = [
+        ("conv+linear", _weights(snapshot.prunable, live_nonzero(session), snapshot.unique)),
+        ("whole model", _whole(snapshot)),
+        *((split, _accuracy(session, split)) for split in SPLITS if split in snapshot.accuracy),
+    ]
+    if not snapshot.accuracy:
+        lines.append(("accuracy", _unmeasured(session)))
+    text = Text(no_wrap=True, overflow="ellipsis")
+    for number, (label, parts) in enumerate(lines):
+        text.append("\n" if number else "")
+        text.append(label.ljust(LABEL), "dim")
+        text.append("   ".join(fitted(parts, width - LABEL)))
+    return text
+
+
+def live_nonzero(session: Session) -> int | None:
+    """The non-zero prunable weights at the last epoch of the running finetune, or None."""
+    if session.live is None or session.snapshot is None:
+        return None
+    return sum(session.live.nonzero.get(row.name, row.nonzero) for row in session.snapshot.rows if row.prunable)
+
+
+def _weights(total: Total, live: int | None, unique: int) -> list[str]:
+    nonzero = total.nonzero if live is None else live
+    ratio = total.loaded / nonzero if nonzero else float("inf")
+    return [
+        f"{count(total.loaded)} → {count(nonzero)} non-zero",
+        f"{rate(1 - nonzero / total.loaded if total.loaded else 0)} % gone",
+        times(ratio),
+        f"{count(unique)} distinct",
+    ]
+
+
+def _whole(snapshot: Snapshot) -> list[str]:
+    total = snapshot.whole
+    macs = short(snapshot.macs)
+    if snapshot.macs != snapshot.macs_loaded:
+        macs = f"{short(snapshot.macs_loaded)} → {macs}"
+    kept = count(total.now) if total.now == total.loaded else f"{count(total.loaded)} → {count(total.now)}"
+    return [f"{kept} parameters", f"{count(total.nonzero)} non-zero", times(total.ratio), f"MACs {macs}"]
+
+
+def _accuracy(session: Session, split: str) -> list[str]:
+    assert session.snapshot is not None
+    now = session.snapshot.accuracy[split]
+    before = _before(session, split, now)
+    change = f"{rate(before.top1)} → " if before else ""
+    return [
+        f"{change}{rate(now.top1)} % top-1",
+        f"macro {rate(now.macro)}",
+        f"worst class {now.worst_class} {rate(now.worst)}",
+        f"{count(now.images)} images",
+    ]
+
+
+def _before(session: Session, split: str, now: Accuracy) -> Accuracy | None:
+    for step in reversed(session.steps):
+        then = step.snapshot.accuracy.get(split) if step.snapshot else None
+        if then is not None and then != now:
+            return then
+    return None
+
+
+def _unmeasured(session: Session) -> list[str]:
+    for step in reversed(session.steps):
+        for split in ("test", "validation"):
+            if step.snapshot and split in step.snapshot.accuracy:
+                return ["not measured: e evaluates", f"{split} was {rate(step.snapshot.accuracy[split].top1)} %"]
+    return ["not measured: e evaluates"]

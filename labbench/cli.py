@@ -160,6 +160,7 @@ def _data_dir(parser: argparse.ArgumentParser) -> None:
 def _app(given: argparse.Namespace) -> int:
     from labbench.session import recipe as recipes
     from labbench.session.check import BadInput
+    from labbench.session.jsonl import BadFile
 
     recipe: Recipe | None = None
     session_path = given.session
@@ -180,7 +181,10 @@ def _app(given: argparse.Namespace) -> int:
         return code
     from labbench.tui.app import main as start
 
-    return start(session_path=session_path, load=load, recording=None, recipe=recipe, data_dir=given.data_dir)
+    try:
+        return start(session_path=session_path, load=load, recipe=recipe, data_dir=given.data_dir)
+    except BadFile as error:
+        return say(str(error), BAD)
 
 
 def _no_such_command(arguments: list[str]) -> str:
@@ -265,7 +269,7 @@ def _play(given: argparse.Namespace) -> int:
         return code
     from labbench.tui.app import main as start
 
-    return start(session_path=None, load=None, recording=session, recipe=None, data_dir=None)
+    return start(recording=session)
 
 
 def _no_terminal() -> int:

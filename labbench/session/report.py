@@ -25,7 +25,7 @@ def share(fraction: float | None) -> str:
     """A fraction for a column: "97.8 %"; two decimals where one would hide that something is left."""
     if fraction is None:
         return ABSENT
-    return f"{100 * fraction:.2f} %" if 0.99 < fraction < 1 else f"{100 * fraction:.1f} %"
+    return f"{min(100 * fraction, 99.99):.2f} %" if 0.99 < fraction < 1 else f"{100 * fraction:.1f} %"
 
 
 def operations_width(operations: Sequence[Operation]) -> int:

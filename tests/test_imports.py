@@ -1,0 +1,44 @@
+"""Front ends paint before torch is imported, and never import it: each of their modules, alone in a process."""
+
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import labbench.session
+import labbench.tui
+
+HEAVY = ("torch", "torchvision", "torch_pruning", "sklearn", "numpy", "labbench.bench", "labbench.worker")
+SHARED = ("labbench.folders", "labbench.exits", "labbench.client", "labbench.headless", "labbench.commands")
+FRONT = [
+    *("labbench", "labbench.cli", *SHARED),
+    *(
+        module.name
+        for package in (labbench.session, labbench.tui)
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    ),
+]
+
+
+def imported_by(*modules: str) -> set[str]:
+    """What is in `sys.modules` after importing these in a new process."""
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_no_front_end_imports_torch() -> None:
+    found = imported_by(*FRONT) & set(HEAVY)
+    if found:  # tell which
+        assert not {module: heavy for module in FRONT if (heavy := imported_by(module) & set(HEAVY))}
+    assert not found
+
+
+@pytest.mark.parametrize("module", ["labbench.session.session", "labbench.client", "labbench.commands"])
+def test_headless_modules_import_no_screen(module: str) -> None:
+    assert not imported_by(module) & {"textual", "plotext", "labbench.tui"}
+
+
+def test_help_imports_next_to_nothing() -> None:
+    assert not imported_by("labbench.cli") & {"msgspec", "asyncio", "platformdirs", "textual"}

@@ -16,7 +16,6 @@ from typing import BinaryIO
 
 import msgspec
 import numpy as np
-import sklearn
 import torch
 
 from labbench import __version__, folders
@@ -272,7 +271,7 @@ def environment() -> Environment:
         python=platform.python_version(),
         torch=str(torch.__version__),
         torch_pruning=metadata.version("torch-pruning"),
-        sklearn=sklearn.__version__,
+        sklearn=metadata.version("scikit-learn"),
         numpy=np.__version__,
         machine=f"{platform.machine()} {platform.system()}",
         threads=torch.get_num_threads(),

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch_pruning as tp
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
@@ -34,6 +33,8 @@ def share_filters(weight: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
     k-means++ and Lloyd over the filters as vectors of length in·kh·kw (scikit-learn, one start). `weight` is out × …,
     and must have more than `k` distinct filters; the result has its shape and exactly `k` distinct ones.
     """
+    from sklearn.cluster import KMeans  # its import costs as much as half of torch's; most starts never cluster
+
     vectors = weight.detach().cpu().flatten(1).float().numpy()
     with threadpool_limits(limits=1):
         means = KMeans(n_clusters=k, n_init=1, random_state=seed).fit(vectors)

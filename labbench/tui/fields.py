@@ -116,8 +116,9 @@ class Field(Vertical):
         self._read()
 
     def on_descendant_focus(self) -> None:
-        """Mark the name of the field that has the keys: colour alone would not show it everywhere."""
+        """Mark the name of the field that has the keys, and bring its explanation into sight with it."""
         self.add_class("-here")
+        self.call_after_refresh(self.scroll_visible, animate=False)
 
     def on_descendant_blur(self) -> None:
         """The keys went elsewhere."""

@@ -1,0 +1,323 @@
+"""Keys in, operation out: the forms that are built from the catalogue."""
+
+import msgspec
+import pytest
+from bench_data import ROWS, catalogue, entry, snapshot
+from hosting import PENDING, Host, seen, type_in, until
+
+from labbench.session.catalogue import Knob
+from labbench.session.events import Previewed
+from labbench.session.operations import OPERATIONS, Cluster, Evaluate, Finetune, Freeze, Load, Prune, Unprune
+from labbench.tui.fields import Field
+from labbench.tui.preview import PreviewPanel
+from labbench.tui.screens.form import OperationForm
+
+MADE_UP = entry(
+    "made-up",
+    "A method that no front end has heard of",
+    Knob(name="rounds", kind="int", default=3, low=1, high=9, help="how often"),
+    Knob(name="share", kind="float", default=0.25, low=0, high=1, help="how much at once"),
+    Knob(name="signed", kind="bool", default=False, help="whether signs count"),
+    Knob(name="order", kind="choice", default="up", choices=("up", "down"), help="which end first"),
+    granularity="weight",
+)
+
+
+def form(operation, *, layers=(), last=None, methods=()):
+    return OperationForm(operation, catalogue(*methods), snapshot(), layers, last)
+
+
+def field(screen, name):
+    return next(one for one in screen.query(Field) if one.knob.name == name)
+
+
+async def fill(pilot, screen, name, text):
+    field(screen, name).take_focus()
+    await pilot.pause()
+    await pilot.press("home", "ctrl+k")
+    await type_in(pilot, text)
+    await pilot.pause()
+
+
+async def test_enter_prunes_the_marked_layers_to_the_amount_that_was_typed():
+    screen = form("prune", layers=("conv1", "conv2"))
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        await type_in(pilot, "30%")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert app.result == Prune(layers=("conv1", "conv2"), amount=0.3)
+
+
+@pytest.mark.parametrize("text", ["0.3", "30%", "30 %", "0,3", ".3"])
+async def test_an_amount_is_a_fraction_or_a_percentage(text):
+    screen = form("prune")
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await fill(pilot, screen, "amount", text)
+        assert screen.operation == Prune(amount=0.3)
+        assert ("= 0.3" if "%" in text else "= 30 %") in seen(app)
+
+
+@pytest.mark.parametrize("text", ["30", "-0.1", "nan", "1e9", "half", ""])
+async def test_a_wrong_amount_is_refused_with_a_sentence_that_says_what_is_right(text):
+    screen = form("prune")
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await fill(pilot, screen, "amount", text)
+        assert "✗ must be a number from 0 to 1, such as 0.3 or 30 %" in seen(app)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert app.result is PENDING
+        await fill(pilot, screen, "amount", "1")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert app.result == Prune(amount=1.0)
+
+
+async def test_escape_and_cancel_give_nothing():
+    for key in ("escape", "cancel"):
+        app = Host(form("prune"))
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            if key == "escape":
+                await pilot.press("escape")
+            else:
+                await pilot.click("#cancel")
+            await until(pilot, lambda app=app: app.result is not PENDING)
+        assert app.result is None
+
+
+async def test_the_mouse_alone_can_prune():
+    app = Host(form("prune"))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.click(field(app.first, "scope")._control, offset=(3, 0))
+        await pilot.pause()
+        await pilot.click("#submit")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert app.result == Prune(scope="global")
+
+
+async def test_up_and_down_step_the_amount_and_stay_inside_its_range():
+    screen = form("prune", layers=("*",), last={"amount": 0.95})
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        await pilot.press("up", "up", "up")
+        assert screen.operation.amount == 1.0
+        await pilot.press("down")
+        assert screen.operation.amount == 0.95
+
+
+async def test_the_knobs_of_the_chosen_method_appear_and_go():
+    screen = form("prune")
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        assert "which norm" not in seen(app)
+        field(screen, "method").take_focus()
+        await pilot.press("g")
+        await until(pilot, lambda: "which norm" in seen(app))
+        field(screen, "p").take_focus()
+        await pilot.press("left")
+        assert screen.operation == Prune(method="group-magnitude", options={"p": 1})
+        field(screen, "method").take_focus()
+        await pilot.press("r")
+        await until(pilot, lambda: "which norm" not in seen(app))
+        assert screen.operation == Prune(method="random")
+
+
+async def test_a_method_nobody_knew_appears_with_all_its_knobs():
+    screen = form("prune", methods=(MADE_UP,))
+    app = Host(screen)
+    async with app.run_test(size=(120, 40)) as pilot:
+        field(screen, "method").take_focus()
+        await pilot.press("end")
+        await until(pilot, lambda: len(list(screen.query("#options Field"))) == 4)
+        for name in ("rounds", "share", "signed", "order"):
+            assert name in seen(app)
+        await fill(pilot, screen, "rounds", "12")
+        assert "✗ must be a whole number from 1 to 9" in seen(app)
+        await fill(pilot, screen, "rounds", "5")
+        await fill(pilot, screen, "share", "50%")
+        for name in ("signed", "order"):
+            field(screen, name).take_focus()
+            await pilot.press("space")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    options = {"rounds": 5, "share": 0.5, "signed": True, "order": "down"}
+    assert app.result == Prune(method="made-up", options=options)
+
+
+async def test_layers_are_counted_and_an_unknown_one_is_refused_with_a_guess():
+    screen = form("freeze", layers=("conv1",))
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await fill(pilot, screen, "layers", "conv*, fc3")
+        assert "3 of 5 layers" in seen(app)
+        assert screen.operation == Freeze(layers=("conv*", "fc3"))
+        await fill(pilot, screen, "layers", "cnov1")
+        assert "no layer matches cnov1; did you mean conv1?" in seen(app)
+        assert screen.operation is None
+        await fill(pilot, screen, "layers", "")
+        assert "name at least one layer" in seen(app)
+
+
+async def test_cluster_asks_for_a_fraction_only_while_k_is_zero():
+    screen = form("cluster", layers=("conv2",))
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        assert field(screen, "fraction").display
+        await fill(pilot, screen, "k", "4")
+        assert not field(screen, "fraction").display
+        assert screen.operation == Cluster(layers=("conv2",), k=4)
+
+
+async def test_finetune_shows_milestones_only_for_the_multi_step_schedule():
+    screen = form("finetune")
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "steps an epoch" in seen(app))
+        assert not field(screen, "milestones").display
+        field(screen, "schedule").take_focus()
+        await pilot.press("m")
+        await until(pilot, lambda: field(screen, "milestones").display)
+        await fill(pilot, screen, "milestones", "3, 5")
+        await fill(pilot, screen, "epochs", "8")
+        await fill(pilot, screen, "lr", "0.01")
+        await pilot.press("up")
+        assert screen.operation == Finetune(epochs=8, lr=0.02, schedule="multi-step", milestones=(3, 5))
+
+
+async def test_finetune_says_how_many_steps_the_run_will_take_and_asks_for_no_preview():
+    screen = form("finetune", last={"epochs": 5})
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "20 steps an epoch, 100 in all" in seen(app))
+    assert app.asked == []
+
+
+async def test_rare_fields_are_hidden_until_they_are_asked_for_and_can_all_be_reached():
+    screen = form("finetune")
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert not field(screen, "seed").region.height
+        await pilot.press("ctrl+t")
+        await pilot.pause()
+        reached = set()
+        for _ in range(30):
+            holder = next((one for one in app.focused.ancestors if isinstance(one, Field)), None)
+            if holder:
+                reached.add(holder.knob.name)
+                await until(pilot, lambda: app.focused.region in screen.query_one("#fields").region)
+            await pilot.press("tab")
+            await pilot.pause()
+        hidden = {"milestones", "gamma"}
+        assert reached == {knob.name for knob in catalogue().entry("operations", "finetune").knobs} - hidden
+        await fill(pilot, screen, "seed", "7")
+        assert screen.operation == Finetune(seed=7)
+
+
+async def test_every_operation_with_fields_can_be_formed_with_the_last_values():
+    made = (
+        Load(model="resnet-20", dataset="shapes", options={"shortcut": "B"}, seed=3, device="cpu"),
+        Freeze(layers=("conv1",), norms=False),
+        Unprune(layers=("conv*",)),
+        Prune(layers=("conv1",), amount=0.7, method="group-magnitude", scope="global", options={"p": 1}, seed=4),
+        Cluster(layers=("conv2",), fraction=0.25, seed=1),
+        Finetune(epochs=3, optimizer="adam", lr=0.001, schedule="multi-step", milestones=(1, 2), gamma=0.5, seed=9),
+        Evaluate(split="validation"),
+    )
+    for operation in made:
+        raw = msgspec.to_builtins(operation)
+        name = raw.pop("op")
+        screen = form(name, last=raw)
+        app = Host(screen)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda screen=screen: screen.operation is not None)
+            assert screen.operation == operation
+    assert all(form(name) for name, kind in OPERATIONS.items() if msgspec.structs.fields(kind))
+
+
+async def test_a_last_value_that_is_no_longer_right_gives_way_to_the_default():
+    screen = form("prune", last={"amount": 7, "method": "gone", "scope": "sideways", "options": {"p": 9}})
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+    assert app.asked == [Prune()]
+
+
+async def test_a_preview_is_asked_for_at_the_start_and_once_after_typing():
+    screen = form("prune", layers=("conv1",))
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: len(app.asked) == 1)
+        await type_in(pilot, "0.75")
+        await until(pilot, lambda: len(app.asked) == 2)
+    assert app.asked == [Prune(layers=("conv1",)), Prune(layers=("conv1",), amount=0.75)]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_a_preview_shows_what_changes_before_and_after(size):
+    screen = form("prune")
+    app = Host(screen)
+    rows = (
+        msgspec.structs.replace(ROWS[0], nonzero=75, masked=True),
+        msgspec.structs.replace(ROWS[1], nonzero=600, filters_unique=13, masked=True),
+        *ROWS[2:],
+    )
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: app.asked)
+        event = Previewed(operation=Prune(), snapshot=snapshot(rows), remarks=("[@click=app.quit]fc3[/] left out",))
+        screen.show_preview(event)
+        await pilot.pause()
+        text = seen(app)
+        assert "sparsity 0 % → 3.1 %" in text
+        assert "0 % → 50 %" in text and "0 % → 75 %" in text
+        assert "16 → 13" in text
+        assert "no faster" in text
+        assert "[@click=app.quit]fc3[/] left out" in text
+        screen.query_one(PreviewPanel).scroll_end(animate=False)
+        await until(pilot, lambda: "3 other layers as before" in seen(app))
+
+
+async def test_a_preview_of_a_cut_shows_channels_parameters_and_macs():
+    screen = form("prune")
+    app = Host(screen)
+    cut = msgspec.structs.replace(
+        ROWS[0], shape=(3, 1, 5, 5), channels=3, filters_unique=3, weights=75, parameters=78, nonzero=75
+    )
+    after = msgspec.structs.replace(snapshot((cut, *ROWS[1:])), macs=200_000)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        screen.show_preview(Previewed(operation=Prune(), snapshot=after))
+        await pilot.pause()
+        text = seen(app)
+    assert "parameters 61,706 → 61,628" in text
+    assert "MACs 417 k → 200 k" in text
+    assert "6 → 3" in text
+
+
+async def test_a_refused_preview_shows_the_reason():
+    screen = form("prune")
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        screen.show_preview(Previewed(operation=Prune(), error="cannot prune conv1: frozen; unfreeze first"))
+        await until(pilot, lambda: "✗ cannot prune conv1: frozen; unfreeze first" in seen(app))
+
+
+@pytest.mark.parametrize("name", ["freeze", "unfreeze", "prune", "unprune", "cluster", "finetune", "evaluate", "load"])
+async def test_the_buttons_are_always_in_sight(name):
+    screen = form(name)
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("ctrl+t")
+        await pilot.pause()
+        for button in ("#submit", "#cancel"):
+            region = screen.query_one(button).region
+            assert region.height == 1 and region.y < 24

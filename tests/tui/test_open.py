@@ -1,0 +1,183 @@
+"""Where work begins: a model on data, or a file to go on with."""
+
+from pathlib import Path
+
+import pytest
+from bench_data import ENVIRONMENT, catalogue
+from hosting import PENDING, Host, seen, type_in, until
+
+from labbench.session.events import Ready
+from labbench.session.jsonl import Header, encode
+from labbench.session.operations import Load
+from labbench.tui.fields import Field
+from labbench.tui.menu import Menu
+from labbench.tui.screens.open import OpenScreen
+
+
+def opening(tmp_path, *, environment=None, last=None):
+    return OpenScreen(catalogue(), environment, tmp_path / "sessions", last, tmp_path / "data")
+
+
+def session_file(tmp_path, name, title):
+    path = tmp_path / "sessions" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(encode(Header(labbench=1, title=title, created="2026-01-01T00:00:00")))
+    return path
+
+
+async def result_of(screen, *keys, size=(80, 24)):
+    app = Host(screen)
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        await pilot.press(*keys)
+        await until(pilot, lambda: app.result is not PENDING)
+    return app.result
+
+
+async def test_enter_on_a_fresh_start_opens_lenet_5_on_digits(tmp_path):
+    assert await result_of(opening(tmp_path), "enter") == Load(model="lenet-5", dataset="digits")
+
+
+async def test_arrows_choose_model_data_and_device(tmp_path):
+    screen = opening(tmp_path, environment=ENVIRONMENT)
+    keys = ("down", "down", "right", "down", "right", "end", "enter")
+    assert await result_of(screen, *keys) == Load(model="resnet-20", dataset="shapes", device="cuda:0")
+
+
+async def test_the_last_choice_is_chosen_again(tmp_path):
+    last = Load(model="resnet-20", dataset="cifar10", options={"shortcut": "B"}, seed=5, device="cuda:0")
+    assert await result_of(opening(tmp_path, last=last), "enter") == last
+
+
+async def test_a_models_own_options_appear_with_it(tmp_path):
+    screen = opening(tmp_path)
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("down", "down")
+        await until(pilot, lambda: screen.query("#options Field"))
+        next(iter(screen.query("#options Field").results(Field))).take_focus()
+        await pilot.press("B", "enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert app.result == Load(model="resnet-20", dataset="digits", options={"shortcut": "B"})
+
+
+async def test_one_can_choose_while_the_worker_warms_up_and_keeps_the_choice(tmp_path):
+    screen = opening(tmp_path)
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "warming up" in seen(app))
+        await pilot.press("down")
+        screen.set_ready(Ready(environment=ENVIRONMENT, catalogue=catalogue()))
+        await until(pilot, lambda: "cuda:0" in seen(app) and "warming up" not in seen(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert app.result == Load(model="lenet-300-100", dataset="digits")
+
+
+async def test_it_says_which_data_is_there(tmp_path):
+    (tmp_path / "data" / "MNIST" / "raw").mkdir(parents=True)
+    (tmp_path / "data" / "MNIST" / "raw" / "images").write_text("x")
+    (tmp_path / "data" / "FashionMNIST" / "raw").mkdir(parents=True)
+    app = Host(opening(tmp_path))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        lines = seen(app).splitlines()
+    state = {name: next(line for line in lines if f" {name} " in line) for name in ("digits", "mnist", "fashion-mnist")}
+    assert "there" in state["digits"] and "there" in state["mnist"]
+    assert "download" in state["fashion-mnist"]
+
+
+async def test_recent_sessions_are_listed_with_broken_ones_and_markup_is_text(tmp_path):
+    session_file(tmp_path, "good.jsonl", "[@click=app.quit]lesson[/]")
+    (tmp_path / "sessions" / "bad.jsonl").write_bytes(b"\xff\x00 no json")
+    (tmp_path / "sessions" / "old.jsonl").write_text('{"labbench": 99}\n')
+    app = Host(opening(tmp_path))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        text = seen(app)
+    assert "[@click=app.quit]lesson[/]" in text
+    assert "bad.jsonl: not a session file" in text
+    assert "old.jsonl: format 99; this labbench reads 1" in text
+
+
+async def test_enter_on_a_session_opens_it_and_a_broken_one_is_refused(tmp_path):
+    path = session_file(tmp_path, "good.jsonl", "lesson")
+    screen = opening(tmp_path)
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen.query_one("#sessions", Menu).focus()
+        path.write_text("overwritten")
+        await pilot.press("enter")
+        await until(pilot, lambda: "not a session file" in seen(app))
+        assert app.result is PENDING
+        session_file(tmp_path, "good.jsonl", "lesson")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert app.result == path
+
+
+async def test_a_click_on_a_session_and_one_on_the_button_open_it(tmp_path):
+    path = session_file(tmp_path, "good.jsonl", "lesson")
+    app = Host(opening(tmp_path))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        await pilot.click("#sessions", offset=(6, 1))
+        await pilot.pause()
+        assert app.result is PENDING
+        await pilot.click("#file")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert app.result == path
+
+
+async def test_a_path_can_be_typed_and_a_wrong_one_is_refused(tmp_path):
+    recipe = tmp_path / "lesson.toml"
+    recipe.write_text("title = 'x'")
+    screen = opening(tmp_path)
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen.query_one("#path").focus()
+        await type_in(pilot, f"{tmp_path}/nothing.toml")
+        await pilot.press("enter")
+        await until(pilot, lambda: "there is no file" in seen(app))
+        await pilot.press("ctrl+u")
+        await type_in(pilot, str(recipe))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert app.result == recipe
+
+
+async def test_weights_must_be_a_file(tmp_path):
+    screen = opening(tmp_path)
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("ctrl+t")
+        await type_in(pilot, "nope.pt")
+        await until(pilot, lambda: "✗ there is no file nope.pt" in seen(app))
+        await pilot.press("enter")
+        await pilot.pause()
+        assert app.result is PENDING
+
+
+async def test_escape_gives_nothing(tmp_path):
+    assert await result_of(opening(tmp_path), "escape") is None
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 50)])
+async def test_everything_can_be_reached_with_tab(tmp_path, size):
+    session_file(tmp_path, "good.jsonl", "lesson")
+    app = Host(opening(tmp_path))
+    reached = set()
+    async with app.run_test(size=size) as pilot:
+        for _ in range(12):
+            reached.add(app.focused.id)
+            await until(pilot, lambda: app.focused.region in app.screen.region)
+            await pilot.press("tab")
+    assert reached >= {"model", "dataset", "device", "sessions", "path", "load", "file", "cancel"}
+
+
+async def test_without_sessions_it_says_where_they_will_be(tmp_path):
+    app = Host(opening(tmp_path))
+    async with app.run_test(size=(200, 50)) as pilot:
+        await pilot.pause()
+        assert "No session yet" in seen(app)
+    assert not Path(tmp_path / "sessions").exists()

@@ -196,12 +196,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("faster", ("+", "="), "faster", "Play faster.", "Player", PLAYER),
     Action("slower", ("-",), "slower", "Play slower.", "Player", PLAYER),
     # program
-    Action("read", ("enter",), "read", "Read the whole note, or the history entry under the cursor.", "Program"),
+    Action("read", ("enter",), "read", "Read in full what the cursor is on: a layer, an operation, a note.", "Program"),
     Action("log", ("l",), "log", "Show the log and the events of this session.", "Program"),
     Action(
         "restart", ("ctrl+r",), "restart worker", "Start the worker again after it died.", "Program", BENCH, ("gone",)
     ),
     Action("help", ("?", "f1"), "help", "Explain the screen, its keys and its words.", "Program"),
+    Action("about", ("i",), "about", "Say which versions, device and folders these are.", "Program"),
     Action("palette", ("ctrl+p",), "commands", "Find any action by its name.", "Program"),
     Action(
         "quit", ("q",), "quit", "End; a running operation is asked about. The session file has everything.", "Program"
@@ -226,7 +227,20 @@ FOOTERS: dict[str, tuple[str, ...]] = {
     "player": ("pause", "forward", "back", "faster", "slower", "read", "filter"),
     "running": ("stop", "loss", "accuracy", "filter", "log", "quit"),
     "empty": ("recipe_next", "recipe_all", "restart", "open", "log", "palette", "quit"),
-    "idle": ("recipe_next", "restart", "mark", "freeze", "prune", "cluster", "finetune", "evaluate", "undo"),
+    "idle": (
+        "recipe_next",
+        "restart",
+        "mark",
+        "freeze",
+        "prune",
+        "cluster",
+        "finetune",
+        "evaluate",
+        "filter",
+        "loss",
+        "log",
+        "quit",
+    ),
 }
 
 

@@ -144,7 +144,7 @@ class Desk:
         try:
             self.record.save_as(path.expanduser())
         except OSError as error:
-            self._say(f"{path} cannot be written: {error.strerror or error}", "error")
+            self._say(f"the session cannot go on in {path}: {error.strerror or error}", "error")
         else:
             self._say(f"the session is in {path}", "information")
 
@@ -172,11 +172,7 @@ class Desk:
                 if event.recomputed:
                     self._say(f"restored; {event.recomputed} operations were done again", "information")
             case Failed():
-                self._say(event.error, "error")
-                self.worker = "ready"
-                if self.stepper:
-                    self.stepper.failed()
-                self._go_on(False)
+                self._take_failure(event)
             case Died():
                 self._take_death(event)
             case _:
@@ -203,6 +199,16 @@ class Desk:
         for request in unsent:
             self._send(request)
 
+    def _take_failure(self, event: Failed) -> None:
+        restoring = self.worker == "restoring"
+        self._say(f"the session cannot be restored: {event.error}" if restoring else event.error, "error")
+        if restoring:
+            self.worker = "ready"
+        if event.operation is not None:  # else what runs is not meant
+            if self.stepper:
+                self.stepper.failed()
+            self._go_on(False)
+
     def _take_death(self, event: Died) -> None:
         self.worker, self._pending, self._later = "starting", None, []
         self._unsent.clear()
@@ -227,7 +233,7 @@ class Desk:
 
     def _restore(self) -> None:
         self.worker = "restoring"
-        self._send(Restore(done=self.session.changes, undone=self.session.redoable))
+        self._send(self.session.restore())
 
     def _begin_session(self) -> None:
         if self.session.steps or self.session.snapshot:

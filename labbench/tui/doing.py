@@ -4,9 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labbench import folders
 from labbench.session.events import Export
 from labbench.session.operations import AnyOperation, Evaluate, Freeze, Load, Note, Redo, Undo, Unfreeze, Unprune
+from labbench.tui.actions import in_help
+from labbench.tui.screens.about import AboutScreen
+from labbench.tui.screens.form import OperationForm
+from labbench.tui.screens.help import HelpScreen
+from labbench.tui.screens.log import LogScreen
+from labbench.tui.screens.note import NoteForm, PathForm
+from labbench.tui.screens.open import OpenScreen
+from labbench.tui.screens.reader import Reader
 from labbench.tui.widgets.caption import latest_note
+from labbench.tui.widgets.columns import describe
 
 if TYPE_CHECKING:
     from labbench.tui.app import LabbenchApp
@@ -24,8 +34,6 @@ def _at_once(operation: Callable[[tuple[str, ...]], AnyOperation]) -> Doing:
 
 def _form(name: str, nothing_marked_means_all: bool = False) -> Doing:
     def do(app: "LabbenchApp") -> None:
-        from labbench.tui.screens.form import OperationForm
-
         table = app.bench.table
         layers = ALL if nothing_marked_means_all and not table.marks else table.chosen
         if name == "finetune":
@@ -38,7 +46,6 @@ def _form(name: str, nothing_marked_means_all: bool = False) -> Doing:
 
 def note(app: "LabbenchApp") -> None:
     """Ask for a remark."""
-    from labbench.tui.screens.note import NoteForm
 
     def take(written: Note | None) -> None:
         if written:
@@ -49,7 +56,6 @@ def note(app: "LabbenchApp") -> None:
 
 def open_(app: "LabbenchApp") -> None:
     """Ask what to open."""
-    from labbench.tui.screens.open import OpenScreen
 
     def take(chosen: Load | Path | None) -> None:
         if isinstance(chosen, Load):
@@ -65,7 +71,6 @@ def open_(app: "LabbenchApp") -> None:
 
 def save(app: "LabbenchApp") -> None:
     """Ask for a file, and record there from now on."""
-    from labbench.tui.screens.note import PathForm
 
     def take(path: Path | None) -> None:
         if path is not None:
@@ -76,7 +81,6 @@ def save(app: "LabbenchApp") -> None:
 
 def export(app: "LabbenchApp") -> None:
     """Ask for a file, and write the model there."""
-    from labbench.tui.screens.note import PathForm
 
     def take(path: Path | None) -> None:
         if path is not None:
@@ -88,32 +92,34 @@ def export(app: "LabbenchApp") -> None:
 
 
 def read(app: "LabbenchApp") -> None:
-    """Show the history entry under the cursor, or the latest note, in full."""
-    from labbench.tui.screens.reader import Reader
-
-    entry = app.bench.entry()
+    """Show in full what the cursor is on: an operation, a layer, or, in a player, the latest note."""
+    bench = app.bench
+    entry, row, words = bench.entry(), bench.table.current, latest_note(app.shown.session)
     if entry:
         text = "\n\n".join([entry.full or entry.words, *entry.remarks])
         app.push_screen(Reader(f"{entry.number} {'note' if entry.full else 'operation'}", text))
-    elif words := latest_note(app.shown.session):
+    elif app.playback and words:
         app.push_screen(Reader("Note", words))
+    elif row:
+        app.push_screen(Reader(row.name, describe(row)))
     else:
-        app.say("no note yet: n writes one" if not app.playback else "no note yet in this recording")
+        app.say("nothing to read yet")
 
 
 def log(app: "LabbenchApp") -> None:
     """Show the log."""
-    from labbench.tui.screens.log import LogScreen
-
     app.push_screen(LogScreen(app.log_path, app.shown.session))
 
 
 def help_(app: "LabbenchApp") -> None:
     """Show the keys and the words."""
-    from labbench.tui.actions import in_help
-    from labbench.tui.screens.help import HelpScreen
-
     app.push_screen(HelpScreen(in_help("player" if app.playback else "bench")))
+
+
+def about(app: "LabbenchApp") -> None:
+    """Show versions and paths."""
+    paths = {"sessions": app.sessions, "data": app.data_dir, "checkpoints": folders.checkpoints(), "log": app.log_path}
+    app.push_screen(AboutScreen(app.shown.session.environment, paths))
 
 
 def _curves(kind: str) -> Doing:
@@ -162,6 +168,7 @@ DOING: dict[str, Doing] = {
     "log": log,
     "restart": lambda app: app.start_worker(),
     "help": help_,
+    "about": about,
     "palette": lambda app: app.action_command_palette(),
     "quit": lambda app: app.ask_to_quit(),
 }

@@ -59,12 +59,16 @@ class Record:
         return self._write(seconds, event)
 
     def save_as(self, path: Path) -> None:
-        """Write all that happened to a new file and go on there. Raises `OSError`; the old file stays as it is."""
+        """Write all that happened to another file and go on there; the old one stays. Raises `OSError`.
+
+        A file that is there is replaced: whoever asks for the path asks about that.
+        """
+        if self.path and path.exists() and path.samefile(self.path):
+            raise FileExistsError("that is where this session is written already")
+        path.unlink(missing_ok=True)
         writer = None
         if any(isinstance(event, Started) for _, event in self.session.events):
             writer = self._begin(path)
-        elif path.exists():
-            raise FileExistsError(f"{path} is already there")
         self.close()
         self.path, self.broken, self._writer = path, False, writer
 

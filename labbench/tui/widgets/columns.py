@@ -133,5 +133,31 @@ def changed(before: Snapshot | None, after: Snapshot | None) -> Changes:
     )
 
 
+def describe(row: LayerRow) -> str:
+    """Every figure of a layer, in words, for where the columns have no room."""
+    facts = [
+        ("type", f"{row.kind}, weight {'×'.join(map(str, row.shape))}"),
+        ("parameters", count(row.parameters)),
+        (
+            "weights",
+            f"{count(row.weights_loaded)} when opened, {count(row.weights)} now, {count(row.nonzero)} not zero",
+        ),
+    ]
+    if row.prunable:
+        facts += [
+            ("sparsity", f"{rate(row.sparsity)} % of the weights that were opened"),
+            (
+                "filters",
+                f"{row.channels} of {row.channels_loaded}; {row.filters_unique} distinct, {row.filters_zero} all zero",
+            ),
+            ("inputs", f"{row.inputs} of {row.inputs_loaded}"),
+            ("MACs", f"{count(row.macs)} for one image"),
+        ]
+    facts.append(("L2 norm", figure(row.norm)))
+    done = [word for sign, word in LEGEND if sign in state(row)]
+    facts += [("state", ", ".join(done) or "as opened"), ("last change", row.last or "none")]
+    return "\n".join(f"{name:<12}{words}" for name, words in facts)
+
+
 def _sum(shown: Sequence[Column], widths: dict[str, int]) -> int:
     return sum(widths[column.name] for column in shown) + GAP * (len(shown) - 1)

@@ -14,10 +14,11 @@ from labbench.session.session import Curve
 from labbench.session.snapshot import LayerRow
 from labbench.tui.actions import list_bindings
 from labbench.tui.widgets.histogram import histogram
-from labbench.tui.widgets.plot import MARKERS, Series, drawable, plot
+from labbench.tui.widgets.plot import Series, drawable, plot
 from labbench.tui.words import figure
 
 KINDS = ("loss", "accuracy", "sparsity", "histogram")
+FINE = 30  # epochs from which on their means are the curve; before that, the loss of a few steps
 INTERVAL = 0.22  # seconds between two pictures while a run goes on: 4–5 a second
 
 
@@ -87,42 +88,43 @@ class Curves(Widget, can_focus=True):
         series = self._series()
         if not series:
             return Text(EMPTY[self.kind], overflow="ellipsis")
-        styles = [self._style("curves--first"), self._style("curves--second")]
         log = self.log_axis and self.kind == "loss"
-        legend = self._legend(series, styles, log, width)
-        borders = list(self._runs)
-        picture = plot(series, borders, (width, height - 1), styles, self._style("curves--border"), log)
-        return Text("\n").join([legend, picture])
+        picture = plot(series, self._runs, (width, height - 1), self._style("curves--border"), log)
+        return self._legend(series, log, width).append("\n").append_text(picture)
 
     def _style(self, name: str) -> Style:
         return self.get_component_rich_style(name, partial=True)
 
     def _series(self) -> list[Series]:
         factor = 1.0 if self.kind == "loss" else 100.0
-        found = {}
-        for name, curve in self._curves.items():
-            split, _, kind = name.rpartition("/")
-            if kind == self.kind and curve.points:
-                found[split] = Series(split or "prunable weights", tuple(curve.points), factor)
-        order = sorted(
-            found,
-            key=lambda split: ("train", "", "validation").index(split) if split in ("train", "", "validation") else 3,
-        )  # noqa: E501
-        return [found[split] for split in order][:4]
+        named = {"train": f"train/{self.kind}", "validation": f"validation/{self.kind}", "prunable weights": self.kind}
+        if self.kind == "loss" and len(self._points("train/loss")) < FINE:
+            named["train"] = "step/loss"
+        looks = {"validation": ("○", self._style("curves--second"))}
+        first = ("", self._style("curves--first"))
+        return [
+            Series(name, self._points(metric), *looks.get(name, first), factor)
+            for name, metric in named.items()
+            if self._points(metric)
+        ]
 
-    def _legend(self, series: Sequence[Series], styles: Sequence[Style], log: bool, width: int) -> Text:
+    def _points(self, metric: str) -> Sequence[tuple[float, float | None]]:
+        return self._curves[metric].points if metric in self._curves else ()
+
+    def _legend(self, series: Sequence[Series], log: bool, width: int) -> Text:
+        unit = "" if self.kind == "loss" else " %"
         legend = Text(no_wrap=True, overflow="ellipsis")
-        lost: set[float] = set()
-        for number, one in enumerate(series):
-            sign = "⠒⠒" if MARKERS[number] == "braille" else MARKERS[number]
-            legend.append(f"{sign} {one.name}", styles[number % len(styles)])
-            legend.append(f" {figure(one.last)}{' %' if one.factor != 1 else ''}   ")
-            lost |= set(drawable(one, log)[1])
+        for one in series:
+            legend.append(f"⠒{one.marker or '⠒'} {one.name}", one.style)
+            legend.append(f" {figure(one.last)}{unit}  ")
+        lost = sorted({place for one in series for place in drawable(one, log)[1]})
         if lost:
-            places = ", ".join(f"{place:g}" for place in sorted(lost)[:3])
-            legend.append(f"∞ at epoch {places}{' …' if len(lost) > 3 else ''}")
+            places = ", ".join(f"{place:g}" for place in lost[:3])
+            words = f"∞ at epoch {places}{' …' if len(lost) > 3 else ''}"
         else:
-            legend.append("log axis" if log else "epochs →", self._style("curves--quiet"))
+            words = "log axis" if log else "epochs →"
+        if len(legend) + len(words) <= width:
+            legend.append(words, self._style("curves--quiet"))
         return legend
 
 

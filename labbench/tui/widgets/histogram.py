@@ -18,18 +18,18 @@ def histogram(row: LayerRow, size: tuple[int, int], style: Style) -> Text:
     text.append(heading[:width] + "\n")
     if not any(row.histogram) or height < 4:
         return text.append("no weight is left" if not row.nonzero else "not measured")
-    bars, rows = len(row.histogram), height - 3
-    each = max(width // bars, 1)
-    counts = row.histogram if width >= bars else _joined(row.histogram, width)
+    rows = height - 3
+    counts = row.histogram if width >= len(row.histogram) else _joined(row.histogram, width)
+    bins = [counts[column * len(counts) // width] for column in range(width)] if width >= len(counts) else list(counts)
     top = max(counts)
     for line in range(rows, 0, -1):
-        for value in counts:
+        for value in bins:
             eighths = round(8 * rows * value / top) - 8 * (line - 1)
             if value and line == 1:
                 eighths = max(eighths, 1)  # a few weights are not none
-            text.append(EIGHTHS[min(max(eighths, 0), 8)] * each, style)
+            text.append(EIGHTHS[min(max(eighths, 0), 8)], style)
         text.append("\n")
-    across = each * len(counts)
+    across = len(bins)
     low, high = f"-{figure(row.limit)}", figure(row.limit)
     text.append(low + "0".center(across)[len(low) : across - len(high)] + high)
     text.append(f"\nhighest bar {count(top)}   L2 norm {figure(row.norm)}"[: width + 1])

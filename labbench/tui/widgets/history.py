@@ -21,6 +21,7 @@ from labbench.tui.words import rate
 
 NOW, UNDONE, LEFT, NOTE, RUNNING = "▸", "↶", "✗", "✎", "…"
 INDENT = 6
+SHORT = {"validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,13 @@ def _sign(step: Step, done: set[int], undone: set[int], now: int) -> str:
 
 def _entry(step: Step, sign: str) -> Entry:
     measured = step.snapshot.accuracy if step.snapshot else {}
-    split = next((split for split in ("test", "validation") if split in measured), None)
+    order = ("test", "validation") if isinstance(step.operation, Evaluate) else ("validation", "test")
+    split = next((split for split in order if split in measured), None)
     words = step.operation.describe()
     full = ""
     if isinstance(step.operation, Note):
         words, split, full = words.removeprefix("note: "), None, step.operation.text
-    figure = f"{rate(measured[split].top1)} %" if split else ""
+    figure = f"{SHORT[split]} {rate(measured[split].top1)} %" if split else ""
     return Entry(sign, step.number, words, figure, step.event.remarks, full)
 
 
@@ -167,12 +169,12 @@ def _wrapped(number: int, entry: Entry, width: int) -> list[tuple[int, str, str]
     kind = "quiet" if entry.quiet else "now" if entry.sign == NOW else "plain"
     room = max(width - INDENT, 8)
     figure = f"  {entry.figure}" if entry.figure else ""
-    words = textwrap.wrap(entry.words, room - len(figure), max_lines=2, placeholder="…") or [""]
+    words = textwrap.wrap(entry.words, max(room - len(figure), 8), max_lines=2, placeholder="…") or [""]
     first = f"{entry.sign} {entry.number:>3} {words[0]}"
     lines = [(number, kind, first.ljust(width - len(figure)) + figure)]
     lines += [(number, kind, " " * INDENT + line) for line in words[1:]]
     for remark in entry.remarks:
-        wrapped = textwrap.wrap(remark, room - 2, max_lines=2, placeholder="…")
+        wrapped = textwrap.wrap(remark, max(room - 2, 8), max_lines=2, placeholder="…")
         lines += [
             (number, "remark", " " * INDENT + ("· " if n == 0 else "  ") + text) for n, text in enumerate(wrapped)
         ]

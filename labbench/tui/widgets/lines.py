@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from rich.text import Text
+from textual.geometry import Size
 from textual.widget import Widget
 
 
@@ -12,7 +13,7 @@ class Lines(Widget):
     ALLOW_SELECT = False
 
     def __init__(self, id: str | None = None) -> None:
-        super().__init__(id=id)
+        super().__init__(id=id, classes="-empty")
         self._make: Callable[[int], Text] = lambda _: Text()
         self._text = Text()
 
@@ -25,10 +26,14 @@ class Lines(Widget):
         """Another width, other words."""
         text = self._make(self.content_size.width)
         if text != self._text:
-            taller = text.plain.count("\n") != self._text.plain.count("\n") or bool(text) != bool(self._text)
+            height = len(self._text.plain.splitlines())
             self._text = text
             self.set_class(not text, "-empty")
-            self.refresh(layout=taller)
+            self.refresh(layout=len(text.plain.splitlines()) != height)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """One row a line: these lines never wrap."""
+        return self._text.plain.count("\n") + 1 if self._text else 0
 
     def render(self) -> Text:
         """The words."""

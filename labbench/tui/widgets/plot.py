@@ -9,19 +9,20 @@ from rich.style import Style
 from rich.text import Text
 
 Point = tuple[float, float]
-MARKERS = ("braille", "○", "×", "+")
-TAGS = ("red", "green", "yellow", "blue")  # plotext's colors 1 to 4 stand for the series and become the theme's
-BORDER_TAG = "magenta"
-_STYLE_OF_TAG = {1: 0, 2: 1, 3: 2, 4: 3}
-_BORDER_NUMBER = 5
+TAGS = ("red", "green", "yellow")  # plotext's colors 1 to 3 stand for the series and become the theme's
+BORDER_TAG, BORDER_NUMBER = "magenta", 5
+SIGNS = 12  # signs along a curve, where there are more points than that: enough to tell it from another
 
 
 @dataclass(frozen=True)
 class Series:
-    """One curve: the first of a picture is a line, the others are signs, so that no color is needed."""
+    """One curve: a line, and, so that no color is needed to tell it, a sign along it."""
 
     name: str
     points: Sequence[tuple[float, float | None]]
+    marker: str
+    """"" for a bare line."""
+    style: Style
     factor: float = 1.0
 
     @property
@@ -76,7 +77,6 @@ def plot(
     series: Sequence[Series],
     borders: Sequence[float],
     size: tuple[int, int],
-    styles: Sequence[Style],
     border: Style,
     log: bool = False,
 ) -> Text:
@@ -94,13 +94,14 @@ def plot(
     for place in borders:
         if 0 < place < right:
             plotext.vline(place, BORDER_TAG)
-    for number, points in reversed(list(enumerate(drawn))):
-        if points:
-            x, y = [p[0] for p in points], [p[1] for p in points]
-            draw = plotext.plot if number == 0 and len(points) > 1 else plotext.scatter
-            marker = MARKERS[number] if len(points) > 1 or number else "•"
-            draw(x, y, marker=marker, color=TAGS[number])
-    return _themed(plotext.build(), styles, border)
+    for one, points, tag in zip(series, drawn, TAGS, strict=False):
+        x, y = [point[0] for point in points], [point[1] for point in points]
+        if len(points) > 1:
+            plotext.plot(x, y, marker="braille", color=tag)
+        if one.marker or len(points) == 1:
+            every = -(-len(points) // SIGNS)
+            plotext.scatter(x[::every], y[::every], marker=one.marker or "•", color=tag)
+    return _themed(plotext.build(), [one.style for one in series], border)
 
 
 def _prepare(width: int, height: int, right: float, low: float, high: float, log: bool) -> None:
@@ -138,7 +139,7 @@ def _themed(picture: str, styles: Sequence[Style], border: Style) -> Text:
     for span in text.spans:
         color = span.style.color if isinstance(span.style, Style) else None
         number = color.number if color else None
-        style = border if number == _BORDER_NUMBER else styles[_STYLE_OF_TAG.get(number or 0, 0) % len(styles)]
+        style = border if number == BORDER_NUMBER else styles[((number or 1) - 1) % len(styles)]
         if number is not None:
             spans.append(span._replace(style=style))
     return Text(text.plain, spans=spans, no_wrap=True)

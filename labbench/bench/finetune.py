@@ -283,14 +283,9 @@ def measure_epoch(run: Run, epoch: int, report: Report, stopped: Callable[[], bo
     ):
         report(Metric(name=name, x=epoch, y=value))
     run.measured = epoch
-    if run.operation.keep == "last" or run.best is None or better(validation, run.best[0]):
+    if run.operation.keep == "last" or run.best is None or validation.top1 >= run.best[0].top1:  # of equals the later
         run.best = validation, copy.deepcopy(run.model.state_dict()), epoch
     run.began += time.perf_counter() - began  # the rate counts training alone
-
-
-def better(one: Accuracy, other: Accuracy) -> bool:
-    """Whether one is the better on validation: more right answers, or as many at less loss."""
-    return (one.top1, -(one.loss or math.inf)) > (other.top1, -(other.loss or math.inf))
 
 
 @contextmanager

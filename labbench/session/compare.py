@@ -10,7 +10,7 @@ from msgspec import Struct
 from labbench.session.events import Environment, Finished, Ready
 from labbench.session.operations import Operation, Prune
 from labbench.session.session import Session
-from labbench.session.snapshot import Accuracy, LayerRow, Snapshot
+from labbench.session.snapshot import Accuracy, LayerRow, Snapshot, Total
 
 LEAST_BAND = 0.01  # accuracy may differ by so much between machines, however many images were measured
 ERRORS = 2  # … or by so many standard errors of the recorded accuracy, where that is more
@@ -90,11 +90,12 @@ def unequal(old: Snapshot, new: Snapshot) -> Iterator[str]:
     """Every figure that both have and that is not the same, the layers first: "conv1: nonzero 75, now 74"."""
     yield from _rows(old, new, LayerRow.__struct_fields__)
     for name in Snapshot.__struct_fields__:
-        if name not in ("rows", "accuracy", "fingerprint"):
+        if name not in ("rows", "prunable", "whole", "accuracy", "fingerprint"):
             yield from _pair("", name, getattr(old, name), getattr(new, name))
-    for split in old.accuracy.keys() & new.accuracy.keys():
-        for name in Accuracy.__struct_fields__:
-            yield from _pair(f"{split}: ", name, getattr(old.accuracy[split], name), getattr(new.accuracy[split], name))
+    yield from _fields("prunable weights: ", old.prunable, new.prunable)
+    yield from _fields("all parameters: ", old.whole, new.whole)
+    for split in sorted(old.accuracy.keys() & new.accuracy.keys()):
+        yield from _fields(f"{split}: ", old.accuracy[split], new.accuracy[split])
     if old.fingerprint and new.fingerprint:
         yield from _pair("weights: ", "fingerprint", old.fingerprint, new.fingerprint)
 
@@ -128,6 +129,11 @@ def _rows(old: Snapshot, new: Snapshot, names: Sequence[str]) -> Iterator[str]:
     for left, right in zip(old.rows, new.rows, strict=True):
         for name in names:
             yield from _pair(f"{left.name}: ", name, getattr(left, name), getattr(right, name))
+
+
+def _fields(where: str, old: Total | Accuracy, new: Total | Accuracy) -> Iterator[str]:
+    for name in old.__struct_fields__:
+        yield from _pair(where, name, getattr(old, name), getattr(new, name))
 
 
 def _pair(where: str, name: str, old: object, new: object) -> Iterator[str]:

@@ -118,7 +118,7 @@ class Finetune(Operation, frozen=True):
     ] = ()
     gamma: Annotated[float, Meta(gt=0, le=1, description="factor of the learning rate at each milestone")] = 0.1
     batch_size: Annotated[int, Meta(ge=1, description="images in one step")] = 64
-    augment: Annotated[bool, Meta(description="random crops, and flips where the data set allows them")] = False
+    augment: Annotated[bool, Meta(description="random crops, and flips where the data set allows them")] = True
     tied: Annotated[bool, Meta(description="filters of one cluster train as one and stay equal")] = True
     keep: Annotated[
         Literal["best", "last"], Meta(description="which epoch's weights remain: best on validation, or the last")

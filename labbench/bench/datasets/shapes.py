@@ -113,19 +113,19 @@ def _pictures(rng: np.random.Generator, count: int, shape: Callable[[Field, Fiel
     number, color = partial(_uniform, rng, (count, 1, 1)), partial(_uniform, rng, (count, 3, 1, 1))
     y, x = torch.meshgrid(*2 * [torch.arange(SIDE) - (SIDE - 1) / 2], indexing="ij")
 
-    ground, contrast = color(0.1, 0.9), color(0.25, 0.6)
+    ground, contrast = color(0.1, 0.9), color(0.28, 0.6)
     canvas = ground + color(-0.2, 0.2) * _wave(number, x, y, 0.02, 0.1)
     canvas = canvas + color(-0.1, 0.1) * _wave(number, x, y, 0.15, 0.6)
     canvas = _stroke(canvas, number, color, x, y)
 
-    turn, radius = number(-pi, pi), number(6, 11)
-    dx, dy = x - number(-5, 5), y - number(-5, 5)
+    turn, radius = number(-pi, pi), number(6.5, 11.5)
+    dx, dy = x - number(-4.5, 4.5), y - number(-4.5, 4.5)
     edge = shape((turn.cos() * dx + turn.sin() * dy) / radius, (turn.cos() * dy - turn.sin() * dx) / radius) * radius
     ink = torch.where(ground < 0.5, ground + contrast, ground - contrast)
     canvas = _cover(canvas, ink + color(-0.15, 0.15) * _wave(number, x, y, 0.05, 0.3), edge)
 
     canvas = _stroke(canvas, number, color, x, y)
-    canvas = canvas + color(0.02, 0.1)[:, :1] * torch.from_numpy(rng.standard_normal(canvas.shape, dtype=np.float32))
+    canvas = canvas + color(0.02, 0.09)[:, :1] * torch.from_numpy(rng.standard_normal(canvas.shape, dtype=np.float32))
     return (canvas.clamp(0, 1) * 255).round().to(torch.uint8)
 
 

@@ -214,29 +214,20 @@ def _unusable(given: argparse.Namespace) -> str:
 
 def _load(given: argparse.Namespace) -> "Load | None":
     """What to open at once. `BadInput` where the catalogue has no such thing."""
-    from labbench.session import catalogue
-    from labbench.session.check import BadInput, check_fields, listed, meant
+    from labbench.session.catalogue import shipped
+    from labbench.session.check import BadInput, check_names, operation_from
     from labbench.session.operations import Load
 
     if not given.model and not given.dataset:
         if given.option or given.weights:
             raise BadInput("--option and --weights go with --model")
         return None
-    menus = catalogue.shipped()
-    load = Load(
-        model=given.model or "lenet-5",
-        dataset=given.dataset or "digits",
-        options=dict(_option(text) for text in given.option),
-        weights=given.weights,
-        seed=given.seed,
-        device=given.device,
-    )
-    for kind, word, name in (("models", "model", load.model), ("datasets", "data set", load.dataset)):
-        names = [entry.name for entry in getattr(menus, kind)]
-        if name not in names:
-            raise BadInput(f"no {word} {name}; there are {listed(names)}{meant(name, names)}")
-    entry = menus.entry("models", load.model)
-    check_fields(load.model, entry.knobs if entry else (), load.options)
+    fields = {"weights": given.weights, "seed": given.seed, "device": given.device}
+    options = dict(_option(text) for text in given.option)
+    model, dataset = given.model or "lenet-5", given.dataset or "digits"
+    load = operation_from({"op": "load", "model": model, "dataset": dataset, "options": options, **fields})
+    check_names(load, shipped())
+    assert isinstance(load, Load)
     return load
 
 

@@ -1,0 +1,397 @@
+"""The command line: stdout is data, stderr is narration, the exit code is the verdict. With a made-up worker, so that
+every way to end can happen."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from labbench import cli, client, folders
+from labbench.session import jsonl, recipe
+from labbench.session.operations import Finetune, Load, Note
+
+FAKE = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
+
+RECIPE = """
+title = "A lesson"
+about = "what it shows"
+[[step]]
+op = "load"
+model = "lenet-5"
+dataset = "digits"
+[[step]]
+op = "note"
+text = "half of it\\nin two lines"
+[[step]]
+op = "finetune"
+epochs = 3
+[[step]]
+op = "prune"
+amount = 0.5
+[[step]]
+op = "undo"
+[[step]]
+op = "redo"
+[[step]]
+op = "evaluate"
+"""
+
+Run = Callable[..., tuple[int, list[str], str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line with the made-up worker: exit code, lines of stdout, stderr."""
+    monkeypatch.setattr(client, "worker_command", lambda *folders: FAKE)
+    monkeypatch.setattr(folders, "log", lambda: tmp_path / "labbench.log")
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: object) -> tuple[int, list[str], str]:
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        out, err = capsys.readouterr()
+        return code, out.splitlines(), err
+
+    return command
+
+
+@pytest.fixture
+def lesson(tmp_path: Path) -> Path:
+    file = tmp_path / "lesson.toml"
+    file.write_text(RECIPE, encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def session(run: Run, lesson: Path, tmp_path: Path) -> Path:
+    file = tmp_path / "lesson.jsonl"
+    assert run("run", lesson, "--out", file)[0] == 0
+    return file
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_run_prints_a_line_for_each_operation_and_records_a_session_that_plays(
+    run: Run, lesson: Path, tmp_path: Path
+) -> None:
+    code, out, err = run("run", lesson, "--out", tmp_path / "s.jsonl")
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out] == ["#", "1", "2", "3", "4", "5", "6", "7"]
+    assert "prune all layers to 50 % (magnitude)" in out[4]
+    assert out[4].split()[8:12] == ["50.0", "%", "510/1,010", "62.0"]
+    header, session, _ = jsonl.read(tmp_path / "s.jsonl")
+    assert header.title == "A lesson" and header.created and header.environment
+    assert [step.operation for step in session.steps] == list(recipe.read(lesson).steps)
+    assert len(session.curves["train/loss"].points) == 3
+    assert [seconds for seconds, _ in session.events] == sorted(seconds for seconds, _ in session.events)
+
+
+def test_run_stops_at_a_step_that_is_refused_and_keeps_what_was_done(run: Run, lesson: Path, tmp_path: Path) -> None:
+    edit(lesson, "amount = 0.5", 'layers = ["nope"]')
+    code, out, err = run("run", lesson, "--out", tmp_path / "s.jsonl")
+    assert code == 1
+    assert len(out) == 4
+    assert "lesson.toml: step 4: no such layer: nope; the layers are conv1" in err
+    assert len(jsonl.read(tmp_path / "s.jsonl")[1].steps) == 3
+
+
+@pytest.mark.parametrize("trick", ["die", "killed"])
+def test_a_worker_that_dies_ends_a_run_with_its_last_words_in_the_session(
+    run: Run, lesson: Path, tmp_path: Path, trick: str
+) -> None:
+    edit(lesson, "half of it\\nin two lines", trick)
+    code, _, err = run("run", lesson, "--out", tmp_path / "s.jsonl")
+    assert code == 3
+    assert "the worker" in err and "labbench.log" in err
+    session = jsonl.read(tmp_path / "s.jsonl")[1]
+    assert session.problem and session.problem.error in err
+
+
+def test_a_worker_that_cannot_start_is_exit_code_3(run: Run, lesson: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "worker_command", lambda *folders: ["/nowhere/python"])
+    assert run("run", lesson)[0] == 3
+    monkeypatch.setattr(
+        client, "worker_command", lambda *folders: [sys.executable, "-c", "raise SystemExit('no torch')"]
+    )
+    code, _, err = run("run", lesson)
+    assert code == 3 and "no torch" in err
+
+
+def test_a_wrong_recipe_is_refused_before_anything_runs(run: Run, lesson: Path) -> None:
+    edit(lesson, "amount", "amonut")
+    code, out, err = run("run", lesson)
+    assert (code, out) == (2, [])
+    assert "lesson.toml: step 4: prune has no key 'amonut'" in err and "did you mean amount?" in err
+
+
+def test_existing_files_are_never_overwritten(run: Run, lesson: Path, session: Path) -> None:
+    content = session.read_bytes()
+    for arguments in (("run", lesson, "--out", session), ("replay", session, "--out", session)):
+        code, out, err = run(*arguments)
+        assert (code, out) == (2, []) and "already there" in err
+    assert session.read_bytes() == content
+
+
+def test_a_device_that_is_not_here_is_exit_code_3(run: Run, lesson: Path, session: Path) -> None:
+    for arguments in (("run", lesson), ("replay", session), ("export", session, "--to", "m.safetensors")):
+        code, _, err = run(*arguments, "--device", "cuda:7")
+        assert code == 3 and "no device cuda:7 here; there is cpu" in err
+
+
+def test_replay_does_the_same_again_and_says_so(run: Run, session: Path, tmp_path: Path) -> None:
+    code, out, err = run("replay", session, "--check", "--out", tmp_path / "again.jsonl")
+    assert (code, err) == (0, "")
+    assert out[0] == "environment: the same"
+    assert out[-1] == "7 steps: 7 identical"
+    assert all(line.endswith("identical") for line in out[2:])
+    steps = [step.operation for step in jsonl.read(tmp_path / "again.jsonl")[1].steps]
+    assert steps == [step.operation for step in jsonl.read(session)[1].steps]
+
+
+def test_replay_without_check_only_does_it(run: Run, session: Path) -> None:
+    code, out, _ = run("replay", session)
+    assert code == 0
+    assert len(out) == 8 and not any("identical" in line for line in out)
+
+
+def test_an_edited_figure_differs_and_is_named(run: Run, session: Path) -> None:
+    edit(session, '"unique":500', '"unique":499')
+    code, out, _ = run("replay", session, "--check")
+    assert code == 1
+    assert out[5].endswith("differs: unique 499, now 500")
+    assert out[-1] == "7 steps: 4 identical, 3 differs"
+
+
+def test_another_machine_is_listed_and_gets_a_tolerance(run: Run, session: Path) -> None:
+    edit(session, '"machine":"made up"', '"machine":"another"')
+    edit(session, '"fingerprint":"1000-0-3"', '"fingerprint":"other"')
+    edit(session, '"top1":0.62', '"top1":0.63')
+    code, out, _ = run("replay", session, "--check")
+    assert code == 0
+    assert out[0] == "environment: machine another then, made up now"
+    assert "within tolerance: counts are equal; validation 63.00 %, now 62.00 % (band ±4.83)" in out[4]
+
+
+def test_a_step_that_fails_here_differs_and_takes_the_rest_with_it(run: Run, session: Path) -> None:
+    edit(session, '{"op":"prune","layers":["*"]', '{"op":"prune","layers":["nope"]')
+    code, out, _ = run("replay", session, "--check")
+    assert code == 1
+    assert out[5].endswith("differs: it failed here: no such layer: nope; the layers are conv1")
+    assert out[6].endswith("not comparable: step 4 failed here")
+    assert out[-1] == "7 steps: 3 identical, 1 differs, 3 not comparable"
+    code, _, err = run("replay", session)
+    assert code == 1 and "step 4, prune nope to 50 % (magnitude): no such layer" in err
+
+
+def test_what_cannot_be_opened_here_is_exit_code_3(run: Run, session: Path) -> None:
+    edit(session, '"model":"lenet-5"', '"model":"nope"')
+    code, _, err = run("replay", session, "--check")
+    assert code == 3 and "step 1 cannot be done here: no such model: nope" in err
+
+
+def test_refused_operations_of_a_recording_are_not_done_again(run: Run, session: Path) -> None:
+    refused = {"event": "failed", "error": "no", "operation": {"op": "prune", "layers": ["nope"]}}
+    with session.open("a", encoding="utf-8") as file:
+        file.write(json.dumps([9.0, refused]) + "\n")
+    assert run("replay", session, "--check")[1][-1] == "7 steps: 7 identical"
+
+
+@pytest.mark.parametrize("command", ["replay", "show", "play", "export"])
+def test_a_broken_file_is_exit_code_2_with_file_line_and_reason(run: Run, session: Path, command: str) -> None:
+    lines = session.read_bytes().splitlines(keepends=True)
+    session.write_bytes(b"".join([*lines[:3], b"{broken\n", *lines[3:]]))
+    more = ["--to", "m.safetensors"] if command == "export" else []
+    code, out, err = run(command, session, *more)
+    assert (code, out) == (2, [])
+    assert "lesson.jsonl, line 4: " in err
+    assert run(command, "nowhere.jsonl", *more)[0] == 2
+
+
+def test_a_session_without_operations_is_nothing_to_do_again(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "empty.jsonl"
+    jsonl.Writer(file, jsonl.Header(labbench=1)).close()
+    assert run("replay", file)[0] == 2
+    assert run("export", file, "--to", "m.safetensors")[0] == 2
+    assert run("show", file, "--recipe")[0] == 2
+    assert run("show", file)[0] == 0
+
+
+def test_a_cut_off_last_line_is_said_on_stderr(run: Run, session: Path) -> None:
+    session.write_bytes(session.read_bytes()[:-5])
+    code, out, err = run("show", session)
+    assert code == 0 and out
+    assert "the last line was cut off" in err
+
+
+def test_show_tells_the_history_the_layers_and_the_sums(run: Run, session: Path) -> None:
+    code, out, err = run("show", session)
+    assert (code, err) == (0, "")
+    text = "\n".join(out)
+    assert out[0] == "A lesson"
+    assert "  2  half of it\n     in two lines" in text
+    assert "conv1  conv  10×4×5×5       500   1,000    50.0 %" in text
+    assert "prunable weights  500 not zero of 1,000 now, 1,000 loaded: 50.0 % gone, 2.0× fewer" in text
+
+
+def test_show_gives_json(run: Run, session: Path, lesson: Path) -> None:
+    value = json.loads("\n".join(run("show", session, "--json")[1]))
+    assert value["title"] == "A lesson"
+    assert value["steps"][3]["operation"]["op"] == "prune"
+    assert value["steps"][3]["sparsity"] == 0.5
+    assert value["snapshot"]["rows"][0]["nonzero"] == 500
+    assert json.loads("\n".join(run("show", lesson, "--json")[1]))["steps"][2]["epochs"] == 3
+
+
+def test_show_gives_a_session_back_as_a_recipe(run: Run, session: Path, lesson: Path) -> None:
+    code, out, _ = run("show", session, "--recipe")
+    assert code == 0
+    again = recipe.parse("\n".join(out))
+    assert again.title == "A lesson"
+    assert again.steps == recipe.read(lesson).steps
+
+
+def test_show_takes_a_recipe_too(run: Run, lesson: Path) -> None:
+    out = run("show", lesson)[1]
+    assert out[:2] == ["A lesson", "what it shows"]
+    assert out[-1] == "  7  evaluate on test"
+    assert recipe.parse("\n".join(run("show", lesson, "--recipe")[1])) == recipe.read(lesson)
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("models", "lenet-5: "),
+        ("datasets", "digits: "),
+        ("methods", "magnitude: "),
+        ("operations", "prune: Remove weights or filters"),
+    ],
+)
+def test_list_names_what_can_be_chosen(run: Run, what: str, words: str) -> None:
+    code, out, _ = run("list", what)
+    assert code == 0
+    assert any(line.startswith(words) for line in out)
+    names = [entry["name"] for entry in json.loads("\n".join(run("list", what, "--json")[1]))]
+    assert names == [line.split(":")[0] for line in out if not line.startswith(" ")]
+
+
+def test_list_shows_types_ranges_and_defaults(run: Run) -> None:
+    lines = [" ".join(line.split()) for line in run("list", "operations")[1]]
+    assert any(line.startswith("amount float from 0 to 1 default 0.5 target: fraction") for line in lines)
+    assert any(line.startswith("optimizer adam, adamw, sgd default sgd what turns") for line in lines)
+    assert any(line.startswith("model text must be given a name") for line in lines)
+
+
+def test_export_writes_once_and_overwrites_only_by_force(run: Run, session: Path, tmp_path: Path) -> None:
+    to = tmp_path / "model.safetensors"
+    code, out, _ = run("export", session, "--to", to)
+    assert (code, out) == (0, [f"{to}  7 bytes"])
+    to.write_bytes(b"precious")
+    assert run("export", session, "--to", to)[0] == 2
+    assert to.read_bytes() == b"precious"
+    assert run("export", session, "--to", to, "--force")[0] == 0
+    assert to.read_bytes() == b"made up"
+    assert run("export", session, "--to", tmp_path / "no folder" / "m.safetensors")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["rply", "x.jsonl"], "no command or file rply; did you mean labbench replay?"),
+        (["frobnicate"], "no command or file frobnicate; the commands are play, replay, run"),
+        (["lesson.tolm"], "no file lesson.tolm; did you mean lesson.toml?"),
+        (["nowhere.jsonl"], "no file nowhere.jsonl"),
+        (["lesson.toml", "--model", "lenet-5"], "says what to open; leave out --model"),
+        (["lesson.jsonl", "--session", "x.jsonl"], "goes on in its own file; leave out --session"),
+        (["--model", "lenet5"], "no such model: lenet5; the models are .*did you mean lenet-5?"),
+        (["--dataset", "digit"], "no such data set: digit; the data sets are .*did you mean digits?"),
+        (["--model", "resnet-20", "--option", "shortcut=C"], "resnet-20: shortcut must be one of A, B, not 'C'"),
+        (["--model", "resnet-20", "--option", "shortcut"], "--option takes NAME=VALUE, not shortcut"),
+        (["--option", "shortcut=A"], "--option and --weights go with --model"),
+        (["--model", "lenet-5", "--session", "lesson.jsonl"], "is there and goes on as it is"),
+        (["--seed", "one"], "invalid int value"),
+        (["--model", "lenet-5", "--seed", "-1"], "load: seed must be a whole number from 0"),
+        (["list", "model"], "labbench list: .*invalid choice: 'model'"),
+        (["show"], "labbench show: .*required: FILE"),
+    ],
+)
+def test_a_command_line_that_cannot_be_meant_is_refused_in_one_sentence(
+    run: Run, session: Path, arguments: list[str], sentence: str
+) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, [])
+    assert len(err.splitlines()) == 1
+    assert re.search(sentence.replace("?", r"\?"), err), err
+
+
+def test_without_a_terminal_the_app_does_not_start(run: Run, session: Path) -> None:
+    for arguments in ([], [session], ["play", session], ["--model", "lenet-5"]):
+        code, out, err = run(*arguments)
+        assert (code, out) == (3, [])
+        assert "needs a terminal" in err and "replay, run, show, list or export" in err
+
+
+def test_a_bug_is_a_sentence_that_names_the_log(run: Run, lesson: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: Path) -> None:
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr(recipe, "read", broken)
+    code, out, err = run("show", lesson)
+    assert (code, out) == (70, [])
+    assert "labbench.log" in err and "Traceback" not in err
+    assert "ZeroDivisionError: a fault" in folders.log().read_text(encoding="utf-8")
+
+
+def test_version_and_help(run: Run) -> None:
+    assert run("--version")[1] == ["labbench 0.1.0"]
+    out = run("--help")[1]
+    assert any("replay FILE [--check]" in line for line in out)
+
+
+def script(tmp_path: Path) -> Path:
+    """A program that is `labbench` with the made-up worker."""
+    file = tmp_path / "labbench_fake.py"
+    file.write_text(
+        "import sys\nfrom labbench import cli, client\n"
+        f"client.worker_command = lambda *folders: {FAKE!r}\nsys.exit(cli.main())\n",
+        encoding="utf-8",
+    )
+    return file
+
+
+def test_ctrl_c_stops_the_run_and_keeps_what_was_done(lesson: Path, tmp_path: Path) -> None:
+    edit(lesson, "epochs = 3", "epochs = 3\nseed = 13")
+    out = tmp_path / "s.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, script(tmp_path), "run", lesson, "--out", out], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    lines = [process.stdout.readline() for _ in range(3)]
+    while '"phase":"train"' not in out.read_text(encoding="utf-8"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    lines += process.communicate(timeout=30)[0].splitlines()
+    assert process.returncode == 130
+    assert "finetune 3 epochs" in lines[-1]
+    assert [type(step.operation) for step in jsonl.read(out)[1].steps] == [Load, Note, Finetune]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(session: Path, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, script(tmp_path), "show", session], stdout=write, stderr=subprocess.PIPE, text=True, timeout=30
+    )
+    os.close(write)
+    assert done.stderr == ""

@@ -235,6 +235,7 @@ def catalogue() -> Catalogue:
                 (),
                 {
                     "images": sum(dataset.images.values()),
+                    "train": dataset.images["train"],
                     "shape": "×".join(map(str, dataset.shape)),
                     "classes": len(dataset.classes),
                     "download": dataset.download,

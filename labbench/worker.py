@@ -22,7 +22,7 @@ from labbench import __version__, folders
 from labbench.bench.apply import Tools, apply
 from labbench.bench.checkpoints import Cache, save
 from labbench.bench.datasets import DATASETS
-from labbench.bench.devices import available
+from labbench.bench.devices import available, machine
 from labbench.bench.errors import BenchError
 from labbench.bench.measure import Stopped, measured, never, snapshot
 from labbench.bench.methods import METHODS
@@ -274,7 +274,7 @@ def environment() -> Environment:
         torch_pruning=metadata.version("torch-pruning"),
         sklearn=metadata.version("scikit-learn"),
         numpy=np.__version__,
-        machine=f"{platform.machine()} {platform.system()}",
+        machine=machine(),
         threads=torch.get_num_threads(),
         device=devices[0],
         devices=devices,

@@ -1,11 +1,15 @@
 """Where a model can live: cpu, cuda, mps."""
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from labbench.bench.errors import BenchError
+
+CPUINFO = Path("/proc/cpuinfo")  # Linux; elsewhere the platform module knows the processor
 
 
 def available() -> tuple[str, ...]:
@@ -13,6 +17,15 @@ def available() -> tuple[str, ...]:
     cuda = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     mps = ["mps"] if torch.backends.mps.is_available() else []
     return (*cuda, *mps, "cpu")
+
+
+def machine() -> str:
+    """Processor, what torch uses of it, system and GPU: with another one, figures differ in their last digits."""
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = names[0] if names else platform.processor() or platform.machine()
+    gpu = [torch.cuda.get_device_name(0)] if torch.cuda.is_available() else []
+    return ", ".join([processor, torch.backends.cpu.get_cpu_capability(), platform.system(), *gpu])
 
 
 def pick(name: str) -> torch.device:

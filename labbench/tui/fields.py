@@ -54,7 +54,9 @@ class Field(Vertical):
     DEFAULT_CSS = """
     Field { height: auto; margin-bottom: 0; }
     Field > Horizontal { height: 1; }
-    Field .name { width: 13; text-style: bold; }
+    Field .name {
+        width: auto; min-width: 13; max-width: 40%; text-style: bold; text-wrap: nowrap; text-overflow: ellipsis;
+    }
     Field Input { width: 1fr; background: $surface; }
     Field Input.-textual-compact { padding: 0 1; }
     Field Input:focus { background-tint: $foreground 8%; }

@@ -31,7 +31,7 @@ class Menu(OptionList):
 
     DEFAULT_CSS = """
     Menu {
-        border: round $surface-lighten-2; border-title-color: $text-muted; background: $background; padding: 0 1;
+        border: round $foreground 30%; border-title-color: $text-muted; background: $background; padding: 0 1;
         max-height: 100%; scrollbar-size-vertical: 1;
     }
     Menu > .option-list--option { padding: 0; }

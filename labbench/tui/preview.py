@@ -35,7 +35,7 @@ class PreviewPanel(VerticalScroll):
 
     DEFAULT_CSS = """
     PreviewPanel {
-        border: round $surface-lighten-2; border-title-color: $text-muted; padding: 0 1; background: $background;
+        border: round $foreground 30%; border-title-color: $text-muted; padding: 0 1; background: $background;
         scrollbar-size-vertical: 1;
     }
     PreviewPanel:focus { border: round $primary; }
@@ -46,13 +46,13 @@ class PreviewPanel(VerticalScroll):
         super().__init__(Static("", markup=False))
         self.border_title = "preview"
 
-    def wait(self) -> None:
-        """Say that what is shown is being measured again."""
-        self.border_title = "preview …"
+    def wait(self, title: str = "preview …") -> None:
+        """Keep what is shown, and say why it is not of these values: it is being measured, unless said otherwise."""
+        self.border_title = Content(title)
 
-    def say(self, content: Content) -> None:
+    def say(self, content: Content, title: str = "preview") -> None:
         """Show this."""
-        self.border_title = "preview"
+        self.border_title = Content(title)
         self.query_one(Static).update(content)
 
 
@@ -84,16 +84,16 @@ def changes(before: Snapshot, after: Snapshot, width: int) -> list[Content]:
 
 def totals(before: Snapshot, after: Snapshot) -> list[Content]:
     """Sparsity, parameters and MACs, before → after; a mask that saves no time is said to save none."""
-    arithmetic = f"MACs {_arrow(words.short(before.macs), words.short(after.macs))}"
-    if after.macs == before.macs and after.prunable.nonzero < before.prunable.nonzero:
-        arithmetic += ": zeros are multiplied too, no faster"
-    return [
-        Content(
-            f"sparsity {_arrow(percent(before.prunable.sparsity), percent(after.prunable.sparsity))}"
-            f" · parameters {_arrow(f'{before.whole.now:,}', f'{after.whole.now:,}')}"
-        ),
-        Content(arithmetic),
+    first = [
+        f"sparsity {_arrow(percent(before.prunable.sparsity), percent(after.prunable.sparsity))}",
+        f"parameters {_arrow(words.count(before.whole.now), words.count(after.whole.now))}",
     ]
+    second = [f"MACs {_arrow(words.short(before.macs), words.short(after.macs))}"]
+    if after.macs == before.macs and after.prunable.nonzero < before.prunable.nonzero:
+        second[0] += ": zeros are multiplied too, no faster"
+    if after.unique != before.unique and after.prunable.nonzero == before.prunable.nonzero:
+        second.append(f"distinct weights {_arrow(words.count(before.unique), words.count(after.unique))}")
+    return [Content(" · ".join(first)), Content(" · ".join(second))]
 
 
 def promise(operation: AnyOperation | None, snapshot: Snapshot | None, catalogue: Catalogue) -> Content:
@@ -145,6 +145,8 @@ def _arrow(before: str, after: str) -> str:
 
 def _table(pairs: Sequence[tuple[LayerRow, LayerRow]], width: int) -> list[Content]:
     columns = [column for column in COLUMNS if any(column[1](one) != column[1](two) for one, two in pairs)]
+    if all(row.filters_unique == row.channels for pair in pairs for row in pair):
+        columns = [column for column in columns if column[0] != "unique"]  # says no more than the filters do
     columns.sort(key=lambda column: column[0] not in WORTH)
     names = ["layer", *(words.middle(row.name, NAME_LIMIT) for _, row in pairs)]
     cells = [[head, *(_arrow(figure(one), figure(two)) for one, two in pairs)] for head, figure in columns]

@@ -42,12 +42,12 @@ def show(knob: Knob, value: object) -> str:
 def range_of(knob: Knob) -> str:
     """The range of a knob for its explanation: "0 to 1", "above 0", or ""."""
     text = bounds(knob).strip()
-    return text.removeprefix("from ") if " to " in text or " below " in text else text
+    return text.removeprefix("from ") if " to " in text else text.replace(" below", ", below")
 
 
 def is_fraction(knob: Knob) -> bool:
     """Whether the number reads better as percent: its range is 0 to 1."""
-    return knob.kind == "float" and knob.low == 0 and knob.high == 1
+    return knob.kind == "float" and knob.low == 0 and knob.high == 1 and not knob.high_open
 
 
 def step(knob: Knob, value: float, up: bool) -> float:

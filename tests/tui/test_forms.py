@@ -302,6 +302,19 @@ async def test_a_preview_of_a_cut_shows_channels_parameters_and_macs():
     assert "6 → 3" in text
 
 
+async def test_a_preview_is_said_to_be_old_while_a_value_is_wrong_and_is_asked_for_again_after():
+    screen = form("prune", layers=("conv1",))
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        screen.show_preview(Previewed(operation=Prune(), error="the first answer"))
+        await type_in(pilot, "7")
+        await until(pilot, lambda: "preview of the last right values" in seen(app))
+        await fill(pilot, screen, "amount", "0.5")
+        await until(pilot, lambda: len(app.asked) == 2)
+        assert "preview …" in seen(app)
+
+
 async def test_a_refused_preview_shows_the_reason():
     screen = form("prune")
     app = Host(screen)
@@ -321,3 +334,11 @@ async def test_the_buttons_are_always_in_sight(name):
         for button in ("#submit", "#cancel"):
             region = screen.query_one(button).region
             assert region.height == 1 and region.y < 24
+
+
+async def test_a_long_name_of_a_knob_is_not_cut():
+    long = entry("long", "A method", Knob(name="initial_temperature", kind="int", default=3, help="how hot"))
+    screen = form("prune", methods=(long,), last={"method": "long"})
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "initial temperature" in seen(app))

@@ -1,6 +1,7 @@
 """The form of any operation, built from the catalogue: fields in, an operation out, with a live preview between."""
 
 import fnmatch
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ from textual.timer import Timer
 from textual.widgets import Button, Input, Static
 
 from labbench.session.catalogue import Catalogue, Entry, Knob
-from labbench.session.check import BadInput, meant, operation_from
+from labbench.session.check import BadInput, listed, meant, operation_from
 from labbench.session.events import Previewed
 from labbench.session.operations import AnyOperation
 from labbench.session.snapshot import Snapshot
@@ -40,6 +41,8 @@ ONLY_WITH: dict[str, tuple[str, object]] = {
 PREVIEWED = frozenset({"freeze", "unfreeze", "prune", "unprune", "cluster"})
 NORMS_TOO = frozenset({"freeze", "unfreeze"})
 """Operations whose layers may be norms."""
+CLAUSE = re.compile("[,;:] ")  # a title must fit 80 columns: its first clause does
+NAMES_SHOWN = 12  # layers in a refusal
 PAUSE = 0.15  # seconds without a key before a preview is asked for
 
 
@@ -98,7 +101,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         """Common fields, the chosen method's own, rare ones, and the preview."""
         knobs = [knob for knob in self._entry.knobs if knob.kind != "options"]
         rare = [knob for knob in knobs if knob.name in RARE]
-        title = f"{self._entry.name.capitalize()} · {self._entry.title}"
+        title = f"{self._entry.name.capitalize()} · {CLAUSE.split(self._entry.title)[0]}"
         with Dialog(title):
             with Container(id="parts"):
                 with VerticalScroll(id="fields", can_focus=False):
@@ -191,15 +194,17 @@ class OperationForm(ModalScreen[AnyOperation | None]):
 
     def _announce(self) -> None:
         operation = self.operation
-        if operation is None or operation == self._announced:
+        if operation is not None and operation == self._announced:
             return
         self._announced = operation
         panel = self.query_one(PreviewPanel)
-        if self._entry.name in PREVIEWED:
+        if operation is None:
+            panel.wait("preview of the last right values")
+        elif self._entry.name in PREVIEWED:
             panel.wait()
             self.post_message(self.Changed(operation))
         else:
-            panel.say(preview.promise(operation, self._snapshot, self._catalogue))
+            panel.say(preview.promise(operation, self._snapshot, self._catalogue), "what will be done")
 
     def _settle(self) -> None:
         """Show the fields that mean something now, and what is wrong with all of them together."""
@@ -261,7 +266,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         for name in names:
             found = _matches(name, known)
             if not found:
-                return f"no layer matches {name}{meant(name, known)}; the layers are {', '.join(prunable)}", ""
+                return f"no layer matches {name}{meant(name, known)}; the layers are {_some(prunable)}", ""
             matched |= found
         return "", f"{len(matched & set(prunable))} of {words.plural(len(prunable), 'layer')}"
 
@@ -272,3 +277,8 @@ def _matches(name: str, known: Sequence[str]) -> set[str]:
         return {name}
     pattern = name if any(sign in name for sign in "*?[") else f"{name}.*"
     return {one for one in known if fnmatch.fnmatchcase(one, pattern)}
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - NAMES_SHOWN
+    return listed(names[:NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -30,7 +30,7 @@ class OpenScreen(ModalScreen[Load | Path | None]):
     """Dismisses with a load, with the path of a session or recipe, or with None."""
 
     AUTO_FOCUS = "#model"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (112, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (76, "-narrow"), (112, "-wide")]
     DEFAULT_CSS = """
     OpenScreen { align: center middle; }
     OpenScreen Dialog { max-height: 34; }
@@ -50,7 +50,8 @@ class OpenScreen(ModalScreen[Load | Path | None]):
     OpenScreen #path.-textual-compact { padding: 0 1; }
     OpenScreen #path:focus { background-tint: $foreground 8%; }
     OpenScreen #problem { height: auto; padding: 0 2; color: $text-error; text-style: bold; display: none; }
-    OpenScreen.-narrow #parts { overflow-y: auto; scrollbar-size-vertical: 1; }
+    OpenScreen.-tiny #menus Menu { width: 1fr; }
+    OpenScreen.-narrow #parts, OpenScreen.-tiny #parts { overflow-y: auto; scrollbar-size-vertical: 1; }
     OpenScreen.-wide #parts { layout: horizontal; }
     OpenScreen.-wide #new { width: 5fr; height: 100%; overflow-y: auto; }
     OpenScreen.-wide #menus { height: 12; }
@@ -209,7 +210,7 @@ class OpenScreen(ModalScreen[Load | Path | None]):
             lines.append(_sentence(model, _parameters(model)))
         if dataset:
             there = "" if sources.present(dataset, self._data_dir) else f"will be downloaded into {self._data_dir}"
-            lines.append(_sentence(dataset, _images(dataset), str(dataset.facts.get("shape", "")), there))
+            lines.append(_sentence(dataset, _images(dataset), _shape(dataset), there))
         if self._environment and self.query_one("#device", Menu).value == AUTO:
             lines.append(f"device auto is {self._environment.device} here")
         self.query_one("#about", Static).update(Content("\n".join(lines)))
@@ -275,6 +276,11 @@ def _parameters(entry: Entry, short: bool = False) -> str:
 def _images(entry: Entry) -> str:
     count = entry.facts.get("images")
     return f"{words.count(count)} images" if isinstance(count, int) else ""
+
+
+def _shape(entry: Entry) -> str:
+    shape = str(entry.facts.get("shape", ""))
+    return "" if shape.partition("×")[2] in entry.title else shape
 
 
 def _sentence(entry: Entry, *facts: str) -> str:

@@ -78,7 +78,7 @@ def _dispatch(arguments: list[str]) -> int:
     given = command_parser(arguments[0]).parse_args(arguments[1:])
     if arguments[0] == "play":
         return _play(given)
-    from labbench import commands
+    from labbench import commands, listing
 
     match arguments[0]:
         case "replay":
@@ -86,9 +86,9 @@ def _dispatch(arguments: list[str]) -> int:
         case "run":
             return commands.run(given.file, given.out, given.device, given.data_dir)
         case "show":
-            return commands.show(given.file, given.form)
+            return listing.show(given.file, given.form)
         case "list":
-            return commands.catalogue(given.what, given.json)
+            return listing.catalogue(given.what, given.json)
         case _:
             return commands.export(given.file, given.to, given.force, given.device, given.data_dir)
 

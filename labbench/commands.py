@@ -1,10 +1,10 @@
-"""The headless commands: replay, run, show, list and export. stdout is data, stderr is narration."""
+"""The headless commands that compute: replay, run and export. stdout is data, stderr is narration."""
 
 import asyncio
 import collections
 import sys
 import tempfile
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,24 +13,23 @@ import msgspec
 from labbench import client
 from labbench.exits import BAD, CANNOT, DIFFERS, INTERRUPTED, SAME, say
 from labbench.headless import CannotRun, Refused, Stopped, export_model, perform
+from labbench.listing import opened, print_lines
 from labbench.session import compare, recipe, report
-from labbench.session.catalogue import Entry, Knob, shipped
-from labbench.session.check import BadInput, bounds, listed
+from labbench.session.check import BadInput
 from labbench.session.compare import Judgment, Verdict
 from labbench.session.events import AnyEvent, Environment, Finished, Progress, Restore
-from labbench.session.jsonl import BadFile, Header, read
 from labbench.session.operations import AnyOperation, Finetune, Load
-from labbench.session.session import Session, Step
+from labbench.session.session import Session
 
 Result = TypeVar("Result")
 
 
 def replay(file: Path, check: bool, out: Path | None, device: str, data_dir: Path | None) -> int:
     """Do a session's finished operations again; with `check`, compare each with the recording."""
-    opened = _open(file)
-    if opened is None or _taken(out, "--out"):
+    found = opened(file)
+    if found is None or _taken(out, "--out"):
         return BAD
-    header, recording = opened
+    header, recording = found
     if not recording.steps:
         return say(f"{file}: nothing to do again: no operation was finished", BAD)
     operations = [_moved(step.operation, device) for step in recording.steps]
@@ -76,50 +75,12 @@ def run(file: Path, out: Path | None, device: str, data_dir: Path | None) -> int
     return SAME
 
 
-def show(file: Path, form: str) -> int:
-    """Print a session or a recipe: as text, as "json" or as "recipe"."""
-    if file.suffix == ".toml":
-        return _show_recipe(file, form)
-    opened = _open(file)
-    if opened is None:
-        return BAD
-    header, session = opened
-    match form:
-        case "json":
-            _print_json(_session_value(header, session))
-        case "recipe":
-            if not session.steps:
-                return say(f"{file}: no recipe: no operation was finished", BAD)
-            title = header.title.strip() or file.stem
-            print(
-                recipe.write(recipe.Recipe(title=title, steps=tuple(step.operation for step in session.steps))), end=""
-            )
-        case _:
-            _print_lines(_session_lines(header, session))
-    return SAME
-
-
-def catalogue(what: str, json: bool) -> int:
-    """Print a menu: models, datasets, methods or operations."""
-    entries: tuple[Entry, ...] = getattr(shipped(), what)
-    if json:
-        _print_json(entries)
-        return SAME
-    for entry in entries:
-        facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in entry.facts.items())
-        print(f"{entry.name}: {entry.title}" + (f" ({facts})" if facts else ""))
-        if entry.knobs:
-            cells = [(knob.name, _kind(knob), _default(knob), knob.help) for knob in entry.knobs]
-            _print_lines(f"    {line}" for line in report.columns(cells, [True] * 4))
-    return SAME
-
-
 def export(file: Path, to: Path, force: bool, device: str, data_dir: Path | None) -> int:
     """Write the model that a session ends with to a safetensors file."""
-    opened = _open(file)
-    if opened is None or (not force and _taken(to, "--to")):
+    found = opened(file)
+    if found is None or (not force and _taken(to, "--to")):
         return BAD
-    _, session = opened
+    _, session = found
     if not session.changes:
         return say(f"{file}: nothing to export: no model was opened", BAD)
     restore = Restore(done=tuple(_moved(operation, device) for operation in session.changes))
@@ -175,12 +136,12 @@ class Printer:
     def _step(self, session: Session) -> None:
         if not self.finished:
             if self._checker and session.environment:
-                _print_lines(self._checker.surroundings(session.environment))
+                print_lines(self._checker.surroundings(session.environment))
             print(report.step_head(self._width) + ("  verdict" if self._checker else ""))
         self.finished += 1
         line = report.step_line(session.steps[-1], self._width)
         print(f"{line}  {_verdict(self._checker.judge(session))}" if self._checker else line, flush=True)
-        _print_lines(f"     · {report.plain(remark)}" for remark in session.steps[-1].event.remarks)
+        print_lines(f"     · {report.plain(remark)}" for remark in session.steps[-1].event.remarks)
 
 
 class Checker:
@@ -223,17 +184,6 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
         raise Stopped from None
 
 
-def _open(file: Path) -> tuple[Header, Session] | None:
-    try:
-        header, session, notice = read(file)
-    except BadFile as error:
-        say(str(error), BAD)
-        return None
-    if notice:
-        say(notice)
-    return header, session
-
-
 def _taken(path: Path | None, option: str) -> bool:
     """Whether a file cannot be made new there; says why."""
     if path is None:
@@ -269,86 +219,3 @@ def _progress_words(event: Progress) -> str:
     if event.eta is not None:
         words.append(f"{event.eta:.0f} s left")
     return report.plain("  ".join([*words, event.note]))
-
-
-def _show_recipe(file: Path, form: str) -> int:
-    try:
-        found = recipe.read(file)
-    except BadInput as error:
-        return say(str(error), BAD)
-    match form:
-        case "json":
-            _print_json(found)
-        case "recipe":
-            print(recipe.write(found), end="")
-        case _:
-            about = [report.plain(found.about)] if found.about else []
-            steps = [f"{number:>3}  {report.plain(step.describe())}" for number, step in enumerate(found.steps, 1)]
-            _print_lines([report.plain(found.title), *about, "", *steps])
-    return SAME
-
-
-def _session_lines(header: Header, session: Session) -> list[str]:
-    lines = [report.plain(line) for line in (header.title, header.created) if line]
-    lines += ["", *report.history(session.steps)] if lines else report.history(session.steps)
-    if session.snapshot:
-        lines += ["", *report.layer_table(session.snapshot), "", *report.totals(session.snapshot)]
-    if session.problem:
-        lines += ["", f"it ended with: {report.plain(session.problem.error)}"]
-    return lines
-
-
-def _session_value(header: Header, session: Session) -> dict[str, object]:
-    return {
-        "title": header.title,
-        "created": header.created,
-        "environment": session.environment,
-        "steps": [_step_value(step) for step in session.steps],
-        "snapshot": session.snapshot,
-    }
-
-
-def _step_value(step: Step) -> dict[str, object]:
-    value: dict[str, object] = {
-        "number": step.number,
-        "words": step.operation.describe(),
-        "operation": step.operation,
-        "remarks": step.event.remarks,
-        "seconds": step.event.seconds,
-    }
-    if snapshot := step.event.snapshot:
-        value |= {
-            "sparsity": snapshot.prunable.sparsity,
-            "nonzero": snapshot.whole.nonzero,
-            "parameters": snapshot.whole.now,
-            "accuracy": {split: accuracy.top1 for split, accuracy in snapshot.accuracy.items()},
-            "fingerprint": snapshot.fingerprint,
-        }
-    return value
-
-
-def _kind(knob: Knob) -> str:
-    if knob.kind == "choice":
-        return listed(knob.choices)
-    return knob.kind + bounds(knob)
-
-
-def _default(knob: Knob) -> str:
-    match knob.default:
-        case None:
-            return "" if knob.kind == "options" else "must be given"
-        case tuple():
-            return f"default {listed(knob.default) or 'none'}"
-        case "":
-            return "default empty"
-        case _:
-            return f"default {msgspec.json.encode(knob.default).decode().strip(chr(34))}"
-
-
-def _print_json(value: object) -> None:
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
-def _print_lines(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line)

@@ -10,7 +10,14 @@ import labbench.session
 import labbench.tui
 
 HEAVY = ("torch", "torchvision", "torch_pruning", "sklearn", "numpy", "labbench.bench", "labbench.worker")
-SHARED = ("labbench.folders", "labbench.exits", "labbench.client", "labbench.headless", "labbench.commands")
+SHARED = (
+    "labbench.folders",
+    "labbench.exits",
+    "labbench.client",
+    "labbench.headless",
+    "labbench.commands",
+    "labbench.listing",
+)
 FRONT = [
     *("labbench", "labbench.cli", *SHARED),
     *(

@@ -1,0 +1,147 @@
+"""The headless commands that compute nothing: show a session or a recipe, list what can be chosen."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from labbench.exits import BAD, SAME, say
+from labbench.session import recipe, report
+from labbench.session.catalogue import Entry, Knob, shipped
+from labbench.session.check import BadInput, bounds, listed
+from labbench.session.jsonl import BadFile, Header, read
+from labbench.session.session import Session, Step
+
+
+def show(file: Path, form: str) -> int:
+    """Print a session or a recipe: as text, as "json" or as "recipe"."""
+    if file.suffix == ".toml":
+        return _show_recipe(file, form)
+    found = opened(file)
+    if found is None:
+        return BAD
+    header, session = found
+    match form:
+        case "json":
+            _print_json(_session_value(header, session))
+        case "recipe":
+            if not session.steps:
+                return say(f"{file}: no recipe: no operation was finished", BAD)
+            title = header.title.strip() or file.stem
+            print(
+                recipe.write(recipe.Recipe(title=title, steps=tuple(step.operation for step in session.steps))), end=""
+            )
+        case _:
+            print_lines(_session_lines(header, session))
+    return SAME
+
+
+def catalogue(what: str, json: bool) -> int:
+    """Print a menu: models, datasets, methods or operations."""
+    entries: tuple[Entry, ...] = getattr(shipped(), what)
+    if json:
+        _print_json(entries)
+        return SAME
+    for entry in entries:
+        facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in entry.facts.items())
+        print(f"{entry.name}: {entry.title}" + (f" ({facts})" if facts else ""))
+        if entry.knobs:
+            cells = [(knob.name, _kind(knob), _default(knob), knob.help) for knob in entry.knobs]
+            print_lines(f"    {line}" for line in report.columns(cells, [True] * 4))
+    return SAME
+
+
+def opened(file: Path) -> tuple[Header, Session] | None:
+    """The session of a file and its header; None after saying why there is none."""
+    try:
+        header, session, notice = read(file)
+    except BadFile as error:
+        say(str(error), BAD)
+        return None
+    if notice:
+        say(notice)
+    return header, session
+
+
+def _show_recipe(file: Path, form: str) -> int:
+    try:
+        found = recipe.read(file)
+    except BadInput as error:
+        return say(str(error), BAD)
+    match form:
+        case "json":
+            _print_json(found)
+        case "recipe":
+            print(recipe.write(found), end="")
+        case _:
+            about = [report.plain(found.about)] if found.about else []
+            steps = [f"{number:>3}  {report.plain(step.describe())}" for number, step in enumerate(found.steps, 1)]
+            print_lines([report.plain(found.title), *about, "", *steps])
+    return SAME
+
+
+def _session_lines(header: Header, session: Session) -> list[str]:
+    lines = [report.plain(line) for line in (header.title, header.created) if line]
+    lines += ["", *report.history(session.steps)] if lines else report.history(session.steps)
+    if session.snapshot:
+        lines += ["", *report.layer_table(session.snapshot), "", *report.totals(session.snapshot)]
+    if session.problem:
+        lines += ["", f"it ended with: {report.plain(session.problem.error)}"]
+    return lines
+
+
+def _session_value(header: Header, session: Session) -> dict[str, object]:
+    return {
+        "title": header.title,
+        "created": header.created,
+        "environment": session.environment,
+        "steps": [_step_value(step) for step in session.steps],
+        "snapshot": session.snapshot,
+    }
+
+
+def _step_value(step: Step) -> dict[str, object]:
+    value: dict[str, object] = {
+        "number": step.number,
+        "words": step.operation.describe(),
+        "operation": step.operation,
+        "remarks": step.event.remarks,
+        "seconds": step.event.seconds,
+    }
+    if snapshot := step.event.snapshot:
+        value |= {
+            "sparsity": snapshot.prunable.sparsity,
+            "nonzero": snapshot.whole.nonzero,
+            "parameters": snapshot.whole.now,
+            "accuracy": {split: accuracy.top1 for split, accuracy in snapshot.accuracy.items()},
+            "fingerprint": snapshot.fingerprint,
+        }
+    return value
+
+
+def _kind(knob: Knob) -> str:
+    if knob.kind == "choice":
+        return listed(knob.choices)
+    return knob.kind + bounds(knob)
+
+
+def _default(knob: Knob) -> str:
+    match knob.default:
+        case None:
+            return "" if knob.kind == "options" else "must be given"
+        case tuple():
+            return f"default {listed(knob.default) or 'none'}"
+        case "":
+            return "default empty"
+        case _:
+            return f"default {msgspec.json.encode(knob.default).decode().strip(chr(34))}"
+
+
+def _print_json(value: object) -> None:
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print data, line by line."""
+    for line in lines:
+        print(line)

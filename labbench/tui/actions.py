@@ -147,6 +147,7 @@ ACTIONS: tuple[Action, ...] = (
         "Layers",
     ),
     Action("reverse", ("r",), "reverse order", "Turn the order of the rows round.", "Layers"),
+    Action("clear", ("escape",), "show all", "End the filter, or, where there is none, unmark all layers.", "Layers"),
     Action("others", ("b",), "norms too", "Show or hide norms and other layers that cannot be pruned.", "Layers"),
     # views
     Action("loss", ("1",), "loss", "Show the loss over all finetuning, train and validation.", "Curves"),

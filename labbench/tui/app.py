@@ -280,17 +280,17 @@ class LabbenchApp(App[None]):
         self.ask_to_quit()
 
     def action_interrupt(self) -> None:
-        """Ctrl+c copies a selection in a field; else it asks for a second one, which quits."""
-        focused = self.focused
+        """Ctrl+c copies what is selected in a field; a second one quits, whatever is open."""
+        focused, copied = self.focused, ""
         if isinstance(focused, Input | TextArea) and focused.selected_text:
             focused.action_copy()
-            return
+            copied = "sent to the terminal's clipboard; "
         now = time.monotonic()
         if now - self._interrupted < TWICE:
             self.leave()
         else:
             self._interrupted = now
-            self.say("ctrl+c once more quits; the session file has everything", "warning")
+            self.say(f"{copied}ctrl+c once more quits; the session file has everything", "warning")
 
     def leave(self) -> None:
         """End the worker, within 5 s, then the app; a second time, at once."""

@@ -26,10 +26,9 @@ HEAD = 1  # lines above the rows
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a name holds the text, or fits it where it is a glob."""
-    if any(sign in pattern for sign in "*?["):
-        return fnmatchcase(name.lower(), pattern.lower())
-    return pattern.lower() in name.lower()
+    """Whether a name holds the text, or fits it as a glob."""
+    name, pattern = name.lower(), pattern.lower()
+    return pattern in name or fnmatchcase(name, pattern)
 
 
 class LayerTable(ScrollView, can_focus=True, inherit_bindings=False):

@@ -1,0 +1,61 @@
+"""The table's columns: at every width whole figures, and the layer, its zeros and its state always there."""
+
+import re
+
+import pytest
+from sample import lenet_rows, pruned, resnet_rows, snapshot
+
+from labbench.tui.widgets.columns import COLUMNS, DROPPED, changed, describe, place, state
+
+NUMBER = re.compile(r"[\d,.]+")
+
+
+def line(placed, row):
+    return "  ".join(one.text(one.column.cell(row)) for one in placed)
+
+
+@pytest.mark.parametrize("width", range(28, 201))
+def test_no_figure_is_cut_at_any_width(width):
+    rows = resnet_rows()
+    placed = place(rows, width, 2)
+    assert placed[-1].x + placed[-1].width <= width
+    for row in rows:
+        whole = {
+            number for one in placed if one.column.name != "layer" for number in NUMBER.findall(one.column.cell(row))
+        }
+        shown = {
+            number
+            for one in placed
+            if one.column.name != "layer"
+            for number in NUMBER.findall(one.text(one.column.cell(row)))
+        }
+        assert shown == whole
+        assert len(line(placed, row)) <= width - 2
+
+
+def test_columns_go_in_the_stated_order_and_three_stay():
+    rows = resnet_rows()
+    gone = []
+    for width in range(200, 20, -1):
+        shown = {one.column.name for one in place(rows, width, 2)}
+        gone += [name for name in DROPPED if name not in shown and name not in gone]
+    assert tuple(gone) == DROPPED
+    assert {"layer", "zero", "state"} == {column.name for column in COLUMNS} - set(DROPPED)
+    assert {one.column.name for one in place(rows, 30, 2)} == {"layer", "zero", "state"}
+
+
+def test_what_was_done_to_a_layer_shows_in_signs():
+    rows = {row.name: row for row in resnet_rows()}
+    assert state(rows["conv1"]) == "❄   "
+    assert state(rows["layer1.0.conv1"]) == " ▒  "
+    assert state(rows["layer2.0.conv1"]) == "  ✂ "
+    assert state(rows["layer3.0.conv2"]) == "   ≡"
+    assert "cut" in describe(rows["layer2.0.conv1"])
+
+
+def test_only_changed_figures_are_stressed():
+    before = lenet_rows()
+    after = (*before[:3], *pruned(before[3:], 0.5))
+    cells = changed(snapshot(before), snapshot(after))
+    assert cells == {("fc2", "zero"), ("fc2", "state")}
+    assert changed(None, snapshot(after)) == frozenset()

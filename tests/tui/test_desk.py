@@ -1,0 +1,180 @@
+"""The desk: what is sent when, what waits, what is refused."""
+
+import pytest
+from fake_worker import ENVIRONMENT
+from sample import LOAD, accuracy, lenet_rows, lenet_session, pruned, snapshot
+
+from labbench.session import jsonl, recipe
+from labbench.session.events import Died, Failed, Finished, Preview, Previewed, Ready, Restored, Started, Stop
+from labbench.session.operations import Evaluate, Finetune, Freeze, Load, Note, Prune
+from labbench.tui.desk import Desk
+from labbench.tui.record import Record
+from labbench.tui.stepper import Stepper
+
+READY = Ready(environment=ENVIRONMENT)
+ROWS = lenet_rows()
+
+
+class Bench:
+    """A desk, what it sent and what it said."""
+
+    def __init__(self, session=None):
+        self.sent, self.said = [], []
+        record = Record()
+        if session:
+            record.session = session
+        self.desk = Desk(record, self.sent.append, lambda sentence, severity: self.said.append(sentence))
+
+    def hear(self, *events):
+        for event in events:
+            self.desk.take(event)
+
+    def finish(self, operation, rows=ROWS):
+        made = None if isinstance(operation, Note) else snapshot(rows, {"validation": accuracy(0.9)})
+        self.hear(Started(operation=operation), Finished(operation=operation, snapshot=made))
+
+
+@pytest.fixture
+def bench():
+    made = Bench()
+    made.hear(READY)
+    made.desk.perform(LOAD)
+    made.finish(LOAD)
+    made.sent.clear()
+    return made
+
+
+def test_what_is_chosen_while_the_worker_warms_up_is_sent_when_it_is_there():
+    bench = Bench()
+    bench.desk.perform(LOAD)
+    assert not bench.sent
+    bench.hear(READY)
+    assert bench.sent == [LOAD]
+
+
+def test_an_operation_is_refused_while_another_runs(bench):
+    bench.desk.perform(Finetune())
+    bench.desk.perform(Prune())
+    bench.hear(Started(operation=Finetune()))
+    bench.desk.perform(Prune())
+    assert bench.sent == [Finetune()]
+    assert bench.said == ["finetune is running: s stops it"] * 2
+
+
+def test_a_note_waits_for_the_run(bench):
+    bench.desk.perform(Finetune())
+    bench.desk.perform(Note(text="look"))
+    assert bench.sent == [Finetune()]
+    bench.finish(Finetune())
+    assert bench.sent == [Finetune(), Note(text="look")]
+
+
+def test_stop_is_sent_at_once(bench):
+    bench.desk.perform(Finetune())
+    bench.desk.stop()
+    assert bench.sent == [Finetune(), Stop()]
+
+
+def test_another_load_begins_another_session(bench):
+    first = bench.desk.session
+    bench.desk.perform(Load(model="resnet-20", dataset="shapes"))
+    assert bench.desk.session is not first
+    assert [type(request).__name__ for request in bench.sent] == ["Restore", "Load"]
+    assert bench.sent[0].done == ()
+    bench.hear(Restored(snapshot=None))
+    bench.finish(bench.sent[1])
+    assert len(bench.desk.session.steps) == 1
+    assert bench.desk.record.recording
+
+
+def test_a_session_is_restored_when_the_worker_is_there():
+    session = lenet_session()
+    bench = Bench(session)
+    bench.hear(READY)
+    assert bench.sent == [session.restore()]
+    assert bench.desk.situation.worker == "restoring"
+    bench.hear(Restored(snapshot=session.snapshot))
+    assert bench.desk.situation.worker == "ready"
+
+
+def test_a_dead_worker_is_told_and_the_next_one_restored(bench):
+    bench.desk.perform(Finetune())
+    bench.hear(Started(operation=Finetune()), Died(error="the worker was ended by SIGKILL"))
+    assert bench.desk.running == ""
+    assert bench.desk.situation.worker == "starting"
+    assert bench.said == ["the worker was ended by SIGKILL"]
+    bench.hear(READY)
+    assert bench.sent[-1].done == (LOAD,)
+
+
+def test_a_failure_that_is_nobodys_leaves_the_run_alone(bench):
+    bench.desk.perform(Finetune())
+    bench.hear(Started(operation=Finetune()), Failed(error="the worker said what cannot be read"))
+    assert bench.desk.running == "finetune"
+    bench.hear(Failed(error="the loss became nan", operation=Finetune()))
+    assert bench.desk.running == ""
+
+
+def test_changed_figures_are_stressed_until_the_next_operation(bench):
+    bench.finish(Prune(layers=("fc2",)), (*ROWS[:3], *pruned(ROWS[3:], 0.5)))
+    assert ("fc2", "zero") in bench.desk.fresh
+    bench.hear(Started(operation=Evaluate()))
+    assert not bench.desk.fresh
+
+
+def test_a_recipe_goes_step_by_step_or_all_at_once(bench):
+    steps = (Freeze(layers=("conv1",)), Note(text="one"), Prune())
+    bench.desk.stepper = Stepper(recipe.Recipe(title="lesson", steps=steps))
+    assert bench.desk.situation.recipe.startswith("lesson · 1 of 3: freeze conv1")
+    bench.desk.step_recipe(onward=False)
+    bench.finish(steps[0])
+    assert bench.sent == [steps[0]]
+    bench.desk.step_recipe(onward=True)
+    bench.finish(steps[1])
+    assert bench.sent == list(steps)
+    bench.finish(steps[2])
+    assert bench.desk.situation.recipe == ""
+
+
+def test_a_step_that_fails_stays_and_stops_the_recipe(bench):
+    steps = (Prune(layers=("nope",)), Prune())
+    bench.desk.stepper = Stepper(recipe.Recipe(title="lesson", steps=steps))
+    bench.desk.step_recipe(onward=True)
+    bench.hear(Failed(error="no such layer: nope", operation=steps[0]))
+    assert bench.sent == [steps[0]]
+    assert "1 of 2" in bench.desk.situation.recipe
+
+
+def test_previews_are_asked_one_at_a_time_and_the_latest_wins(bench):
+    wanted = [Prune(amount=amount) for amount in (0.1, 0.2, 0.3)]
+    assert [bench.desk.preview(operation) for operation in wanted] == [""] * 3
+    assert bench.sent == [Preview(operation=wanted[0])]
+    bench.desk.take_preview(Previewed(operation=wanted[0]))
+    assert bench.sent == [Preview(operation=wanted[0]), Preview(operation=wanted[2])]
+
+
+def test_no_preview_while_something_runs(bench):
+    bench.desk.perform(Finetune())
+    assert "finetune" in bench.desk.preview(Prune())
+    assert bench.sent == [Finetune()]
+
+
+def test_opening_a_file_continues_it_and_a_broken_one_is_refused(bench, tmp_path):
+    path = tmp_path / "lesson.jsonl"
+    with jsonl.Writer(path, jsonl.Header(labbench=jsonl.VERSION)) as writer:
+        for seconds, event in lenet_session().events:
+            writer.write(seconds, event)
+    bench.desk.open_file(path)
+    assert bench.desk.session.changes == lenet_session().changes
+    assert bench.sent == [bench.desk.session.restore()]
+    (tmp_path / "bad.toml").write_text("title = 3")
+    bench.desk.open_file(tmp_path / "bad.toml")
+    assert "bad.toml" in bench.said[-1]
+    assert bench.desk.stepper is None
+
+
+def test_a_recipe_file_is_stepped_through(bench, tmp_path):
+    path = tmp_path / "lesson.toml"
+    path.write_text(recipe.write(recipe.Recipe(title="lesson", steps=(LOAD, Prune()))))
+    bench.desk.open_file(path)
+    assert "1 of 2: open lenet-5" in bench.desk.situation.recipe

@@ -1,5 +1,7 @@
 """The generated shapes: a shape is where its name says, and chance does not give the class away."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,15 @@ def test_reading_twice_gives_a_new_dictionary_of_the_same_tensors():
     first, second = (DATASETS["shapes"].read(Path("/nowhere")) for _ in range(2))
     assert first is not second
     assert all(first[split][0] is second[split][0] for split in first)
+
+
+def test_drawing_leaves_the_number_of_threads_as_it_was():
+    program = """
+import torch
+from pathlib import Path
+from labbench.bench.datasets import DATASETS
+torch.set_num_threads(3)
+DATASETS["shapes"].read(Path("/nowhere"))
+print(torch.get_num_threads())
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout == "3\n"

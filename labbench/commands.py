@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import shutil
 import sys
 import tempfile
 from collections.abc import Coroutine, Sequence
@@ -115,8 +116,9 @@ class Printer:
     def see(self, session: Session, event: AnyEvent) -> None:
         """Take in one event of the session."""
         if self._live:
-            line = f"\r\x1b[K{_progress_words(event)}" if isinstance(event, Progress) else "\r\x1b[K"
-            print(line, end="", file=sys.stderr, flush=True)
+            words = _progress_words(event) if isinstance(event, Progress) else ""
+            room = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be wiped
+            print(f"\r\x1b[K{words[:room]}", end="", file=sys.stderr, flush=True)
         if isinstance(event, Finished):
             self._step(session)
 
@@ -218,4 +220,4 @@ def _progress_words(event: Progress) -> str:
         words.append(f"loss {event.loss:.3f}")
     if event.eta is not None:
         words.append(f"{event.eta:.0f} s left")
-    return report.plain("  ".join([*words, event.note]))
+    return report.plain("  ".join([*words, event.note])).rstrip()

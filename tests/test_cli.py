@@ -1,12 +1,15 @@
 """The command line: stdout is data, stderr is narration, the exit code is the verdict. With a made-up worker, so that
 every way to end can happen."""
 
+import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -395,3 +398,39 @@ def test_a_reader_that_has_seen_enough_is_no_error(session: Path, tmp_path: Path
     )
     os.close(write)
     assert done.stderr == ""
+
+
+def in_terminal(*arguments: object, until: bytes, keys: bytes, env: dict[str, str]) -> tuple[int, bytes]:
+    """Run `labbench` in a terminal of its own, press keys once a text is on the screen; exit code and all output."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "labbench", *map(str, arguments)],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "TERM": "xterm-256color", **env},
+        start_new_session=True,
+    )
+    os.close(slave)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal is gone when the program has ended
+        while chunk := os.read(master, 2**16):
+            before, shown = shown, shown + chunk
+            if until in shown and until not in before:
+                os.write(master, keys)
+    os.close(master)
+    return process.wait(timeout=30), shown
+
+
+def test_a_recording_plays_in_a_terminal_and_q_ends_it(session: Path, tmp_path: Path) -> None:
+    folders = {name: str(tmp_path) for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME")}
+    code, shown = in_terminal("play", session, until=b"conv1", keys=b"q", env=folders)
+    assert code == 0
+    assert b"lenet-5" in shown and b"Traceback" not in shown
+
+
+def test_a_dumb_terminal_is_told_what_to_use_instead(session: Path) -> None:
+    code, shown = in_terminal("play", session, until=b"never", keys=b"", env={"TERM": "dumb"})
+    assert code == 3
+    assert b"needs a terminal" in shown

@@ -68,7 +68,8 @@ def test_the_sums_say_what_is_left_even_if_that_is_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fraction", "words"), [(0.5, "50.0 %"), (1.0, "100.0 %"), (0.9997, "99.97 %"), (0.999999, "99.99 %"), (0.0, "0.0 %"), (None, "–")]
+    ("fraction", "words"),
+    [(0.5, "50.0 %"), (1.0, "100.0 %"), (0.9997, "99.97 %"), (0.999999, "99.99 %"), (0.0, "0.0 %"), (None, "–")],
 )
 def test_a_share_is_never_rounded_to_all(fraction: float | None, words: str) -> None:
     assert report.share(fraction) == words

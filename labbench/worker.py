@@ -1,7 +1,6 @@
 """The bench in its own process: a line of JSON in, lines of JSON out. Ends when its input ends."""
 
 import argparse
-import contextlib
 import os
 import platform
 import queue
@@ -237,7 +236,6 @@ def catalogue() -> Catalogue:
                 {
                     "images": sum(dataset.images.values()),
                     **dataset.images,
-                    "train": dataset.images["train"],
                     "shape": "×".join(map(str, dataset.shape)),
                     "classes": len(dataset.classes),
                     "download": dataset.download,
@@ -281,15 +279,6 @@ def environment() -> Environment:
         device=devices[0],
         devices=devices,
     )
-
-
-def _processor() -> str:
-    """The processor's name: kernels, and so the last bits of figures, depend on it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def main() -> int:

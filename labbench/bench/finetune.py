@@ -42,7 +42,7 @@ class Run:
     masks: list[Tensor]
     """As floats, one for each of `masked`."""
     tied: list[tuple[nn.Parameter, Tensor, Tensor]]
-    """A weight, the cluster of each filter, and the first filter of each cluster."""
+    """A weight, the matrix that averages over each filter's cluster, and the first filter of each filter's cluster."""
     generator: torch.Generator
     steps: int
     """In one epoch."""
@@ -113,7 +113,7 @@ def set_up(operation: Finetune, state: State) -> Run:
         optimizer=optimizer_of(operation, trained),
         masked=[weight_of(model, name) for name in loose],
         masks=[mask.to(device, torch.float32) for mask in loose.values()],
-        tied=[(weight_of(model, name), labels, first_of_each(labels)) for name, labels in tied.items()],
+        tied=[(weight_of(model, name), averaging(labels), first_alike(labels)) for name, labels in tied.items()],
         generator=torch.Generator().manual_seed(operation.seed),
         steps=steps,
         began=time.perf_counter(),
@@ -145,9 +145,15 @@ def lr_factor(operation: Finetune, steps: int, step: int) -> float:
             return operation.gamma ** sum(step >= mark * steps for mark in marks)
 
 
-def first_of_each(labels: Tensor) -> Tensor:
-    """For each cluster the number of its first filter."""
-    return torch.stack([(labels == cluster).nonzero()[0, 0] for cluster in range(int(labels.max()) + 1)])
+def averaging(labels: Tensor) -> Tensor:
+    """The n×n matrix that turns n gradients into the mean over each one's cluster."""
+    alike = (labels[:, None] == labels).float()
+    return alike / alike.sum(1, keepdim=True)
+
+
+def first_alike(labels: Tensor) -> Tensor:
+    """For each filter the number of the first one in its cluster."""
+    return (labels[:, None] == labels).int().argmax(1)
 
 
 def batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
@@ -195,24 +201,16 @@ def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     with torch.no_grad():
-        for weight, labels, _ in run.tied:
-            share_gradient(weight, labels)
+        for weight, mean, _ in run.tied:
+            assert weight.grad is not None
+            weight.grad.copy_((mean @ weight.grad.flatten(1)).view_as(weight))
         run.optimizer.step()
-        for weight, labels, first in run.tied:
-            weight.copy_(weight[first[labels]])
+        for weight, _, first in run.tied:
+            weight.copy_(weight[first])  # equal to the last bit, however the optimizer rounds
         if run.masked:
             torch._foreach_mul_(run.masked, run.masks)
     run.step += 1
     return loss.detach()
-
-
-def share_gradient(weight: nn.Parameter, labels: Tensor) -> None:
-    """Every filter of a cluster gets the mean of the cluster's gradients."""
-    assert weight.grad is not None
-    flat = weight.grad.flatten(1)
-    count = labels.bincount().to(flat.dtype)[:, None]
-    mean = flat.new_zeros(len(count), flat.shape[1]).index_add_(0, labels, flat) / count
-    weight.grad.copy_(mean[labels].view_as(weight.grad))
 
 
 def train_epoch(run: Run, epoch: int, report: Report, stopped: Callable[[], bool]) -> None:

@@ -44,7 +44,7 @@ def evaluate(
     x, y = data.on(device)[split]
     classes = len(data.classes)
     confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
-    loss = torch.zeros((), dtype=torch.float64, device=device)
+    losses: list[Tensor] = []
     was_training = model.training
     model.eval()
     try:
@@ -54,12 +54,13 @@ def evaluate(
                     raise Stopped
                 images, truth = x[start : start + EVALUATION_BATCH], y[start : start + EVALUATION_BATCH]
                 logits = model(data.normalized(images)).float()
-                loss += F.cross_entropy(logits, truth, reduction="sum").double()
+                losses.append(F.cross_entropy(logits, truth, reduction="sum"))
                 confusion += torch.bincount(truth * classes + logits.argmax(1), minlength=classes * classes)
                 report(Progress(phase="measure", fraction=min(1.0, (start + EVALUATION_BATCH) / len(x))))
     finally:
         model.train(was_training)
-    return accuracy_of(confusion.view(classes, classes).cpu(), float(loss) / len(x), data.classes)
+    loss = float(torch.stack(losses).cpu().double().mean()) * len(losses) / len(x)
+    return accuracy_of(confusion.view(classes, classes).cpu(), loss, data.classes)
 
 
 def accuracy_of(confusion: Tensor, loss: float, classes: tuple[str, ...]) -> Accuracy:
@@ -146,7 +147,7 @@ def row(state: State, loaded: Layer, now: Layer) -> LayerRow:
             "filters_zero": int((weight.flatten(1) == 0).all(1).sum()) if weight.dim() > 1 else 0,
             "filters_unique": unique_filters(weight),
             "clusters": 0 if clusters is None else int(clusters.max()) + 1,
-            "norm": finite(float(weight.double().norm())),
+            "norm": finite(float(weight.cpu().double().norm())),
             "histogram": counts,
             "limit": limit,
         }
@@ -167,9 +168,9 @@ def unique_filters(weight: Tensor) -> int:
 
     Each filter is hashed to 64 bits: exact but for a chance of about n²/2⁶⁵.
     """
-    bits = (weight.flatten(1) if weight.dim() > 1 else weight[:, None]).float() + 0.0  # -0.0 is 0.0
+    bits = (weight.flatten(1) if weight.dim() > 1 else weight[:, None]).cpu().float() + 0.0  # -0.0 is 0.0
     key = torch.Generator().manual_seed(HASH_SEED)
-    factors = torch.randint(-(2**63), 2**63 - 1, (bits.shape[1],), generator=key).to(weight.device) | 1
+    factors = torch.randint(-(2**63), 2**63 - 1, (bits.shape[1],), generator=key) | 1
     return len((bits.contiguous().view(torch.int32).long() * factors).sum(1).unique())
 
 

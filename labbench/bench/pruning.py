@@ -37,8 +37,11 @@ def zero(operation: Prune, state: State, chosen: Chosen) -> tuple[State, tuple[s
     method = METHODS[operation.method]
     options = checked_options(method.select, operation.options, operation.method)
     loaded = {layer.name: layer.weights for layer in state.layers}
-    weights = {name: state.weight(name) for name in chosen.layers}
-    alive = {name: state.masks.get(name, torch.ones_like(weights[name], dtype=torch.bool)) for name in weights}
+    weights = {name: state.weight(name).cpu() for name in chosen.layers}  # the same choice on every device
+    alive = {
+        n: state.masks[n].cpu() if n in state.masks else torch.ones_like(w, dtype=torch.bool)
+        for n, w in weights.items()
+    }
     groups = [[name] for name in weights] if operation.scope == "layer" else [list(weights)]
     generator = torch.Generator().manual_seed(operation.seed)
     masks, remarks = dict(state.masks), list(chosen.remarks)
@@ -52,7 +55,7 @@ def zero(operation: Prune, state: State, chosen: Chosen) -> tuple[State, tuple[s
         removed = method.select(
             {n: weights[n] for n in names}, {n: alive[n] for n in names}, count, generator, **options
         )
-        masks |= {name: alive[name] & ~removed[name] for name in names}
+        masks |= {name: (alive[name] & ~removed[name]).to(state.device) for name in names}
     touched = [name for name in weights if name not in idle]
     if not touched:
         raise BenchError(

@@ -58,11 +58,6 @@ class Choice(Widget, can_focus=True):
         """What is chosen."""
         return self.values[self.index]
 
-    def choose(self, value: Value) -> None:
-        """Choose this value; one that cannot be chosen changes nothing."""
-        if value in self.values:
-            self.index = self.values.index(value)
-
     def render(self) -> Content:
         """Every label with a mark on the chosen one, or the chosen one between arrows."""
         style = "reverse bold" if self.has_focus else "bold"

@@ -14,7 +14,7 @@ from textual.widgets import Input, Static
 
 from labbench.session.catalogue import Entry, Knob
 from labbench.session.check import BadInput, wrong
-from labbench.session.operations import Value, percent
+from labbench.session.operations import percent
 from labbench.tui import values
 from labbench.tui.choice import Choice
 
@@ -130,14 +130,6 @@ class Field(Vertical):
     def value(self) -> Any:
         """The value, as an operation holds it; meaningless while there is a problem."""
         return self._value
-
-    def set(self, value: Value | Sequence[Value]) -> None:
-        """Put a value into the field, as if it was typed."""
-        if isinstance(self._control, Choice):
-            assert isinstance(value, bool | int | float | str)
-            self._control.choose(value)
-        else:
-            self._control.value = values.show(self.knob, value)
 
     def take_focus(self) -> None:
         """Let the keys go to this field."""

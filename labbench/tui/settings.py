@@ -13,8 +13,8 @@ from labbench.session.check import BadInput, operation_from, wrong
 from labbench.session.operations import OPERATIONS, AnyOperation, Load
 
 THEME = "textual-dark"
-FORGOTTEN = frozenset({"layers", "steps", "text"})
-"""Fields of one occasion: which layers, where a run was stopped, what was noted."""
+FORGOTTEN = frozenset({"layers", "steps", "text", "sha256"})
+"""Fields of one occasion: which layers, where a run was stopped, what was noted, what a file held."""
 
 
 class Remembered(Struct, kw_only=True):
@@ -53,9 +53,10 @@ class Settings:
         """Keep the values of this operation for the next form of its kind."""
         raw = msgspec.to_builtins(operation)
         name = raw.pop("op")
+        kept = {key: value for key, value in raw.items() if key not in FORGOTTEN}
         if isinstance(operation, Load):
-            self._remembered.load = raw
-        self._remembered.operations[name] = {key: value for key, value in raw.items() if key not in FORGOTTEN}
+            self._remembered.load = kept
+        self._remembered.operations[name] = kept
 
     def last(self, name: str) -> dict[str, object]:
         """The values of the last such operation, as far as they are still right."""

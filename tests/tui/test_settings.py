@@ -26,8 +26,10 @@ def test_what_belongs_to_one_occasion_is_not_remembered(tmp_path):
     settings = Settings.load(tmp_path / "settings.json")
     settings.remember(Finetune(epochs=5, steps=137))
     settings.remember(Cluster(layers=("conv1",), k=4))
+    settings.remember(Load(model="lenet-5", dataset="digits", weights="a.pt", sha256="0" * 64))
     assert "steps" not in settings.last("finetune")
     assert "layers" not in settings.last("cluster")
+    assert settings.last_load() == Load(model="lenet-5", dataset="digits", weights="a.pt")
 
 
 def test_a_fresh_start_remembers_nothing(tmp_path):

@@ -31,7 +31,7 @@ MENUS = {"method": "methods", "model": "models", "dataset": "datasets"}
 """Fields that name an entry of the catalogue."""
 OWNERS = ("method", "model")
 """Fields whose entry has knobs of its own, which fill `options`."""
-RARE = frozenset({"seed", "steps", "device", "momentum", "weight_decay", "tied", "keep", "weights"})
+RARE = frozenset({"seed", "steps", "device", "momentum", "weight_decay", "tied", "keep", "weights", "sha256"})
 ONLY_WITH: dict[str, tuple[str, object]] = {
     "milestones": ("schedule", "multi-step"),
     "gamma": ("schedule", "multi-step"),

@@ -36,7 +36,6 @@ class LogScreen(ModalScreen[None]):
     """Two tabs, newest last: events of the session, and the log file that the worker writes to."""
 
     AUTO_FOCUS = ""
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     DEFAULT_CSS = """
     LogScreen { align: center middle; }
     LogScreen TabbedContent { height: 1fr; }

@@ -1,5 +1,6 @@
 """Where work begins: a model on a data set on a device, or a file to go on with."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -24,6 +25,7 @@ from labbench.tui.screens.dialog import Buttons, Dialog
 FIRST_MODEL, FIRST_DATASET = "lenet-5", "digits"
 """What stands first and is chosen on a fresh start: it works offline and trains in seconds."""
 AUTO = "auto"
+STAMP = re.compile(r"^\d{4}-\d{2}-\d{2}-\d{6}-")  # in the names that the app gives; the date is told beside them
 
 
 class OpenScreen(ModalScreen[Load | Path | None]):
@@ -291,7 +293,7 @@ def _sentence(entry: Entry, *facts: str) -> str:
 
 
 def _session_line(session: sources.Recent) -> Line:
-    name = session.title or session.path.stem
+    name = session.title or STAMP.sub("", session.path.stem)
     if session.problem:
         return Line(str(session.path), f"{session.path.name}: {session.problem}", session.date)
     return Line(str(session.path), name, f"{session.date} · {session.size / 1000:,.0f} kB")

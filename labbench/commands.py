@@ -175,7 +175,8 @@ class Checker:
     def close(self) -> int:
         """Print the sums; returns the exit code."""
         words = ", ".join(f"{self._counts[verdict]} {verdict}" for verdict in Verdict if self._counts[verdict])
-        print(f"{self._counts.total()} steps: {words}")
+        total = self._counts.total()
+        print(f"{total} step{'s' if total > 1 else ''}: {words}")
         return DIFFERS if self._counts[Verdict.DIFFERS] else SAME
 
 

@@ -19,7 +19,7 @@ from textual.widgets import Input, TextArea
 from labbench import folders
 from labbench.client import worker_command
 from labbench.session.catalogue import shipped
-from labbench.session.events import AnyRequest, Exported, Previewed, Ready
+from labbench.session.events import AnyRequest, Exported, Finished, Previewed, Ready
 from labbench.session.operations import AnyOperation, Load
 from labbench.session.recipe import Recipe
 from labbench.session.session import Session
@@ -39,6 +39,7 @@ from labbench.tui.situation import Situation
 from labbench.tui.stepper import Stepper
 
 TICK = 0.1  # seconds between two looks for something new: ten pictures a second at most
+LONG = 20.0  # seconds: the end of a run as long as this is rung, since nobody watches so long
 TWICE = 2.0  # seconds in which a second ctrl+c quits
 
 
@@ -63,7 +64,7 @@ class LabbenchApp(App[None]):
         data_dir: Path | None = None,
         log: Path | None = None,
     ) -> None:
-        """What to open at once: a session file, a model, a recording (then there is no worker) or a recipe.
+        """What to open at once: a session file, a model, a recording (of that file; no worker then) or a recipe.
 
         Raises `BadFile` where `session_path` is there but cannot be continued.
         """
@@ -73,10 +74,10 @@ class LabbenchApp(App[None]):
         self.sessions = folders.sessions()
         self.data_dir = data_dir or folders.data()
         self.log_path = log or folders.log()
-        self.playback = Playback(recording) if recording else None
+        self.playback = Playback(recording, session_path.name if session_path else "") if recording else None
         self.link = Link(command or worker_command(self.data_dir), self.log_path)
         notice, record = "", Record(session_path)
-        if session_path and session_path.exists():
+        if session_path and session_path.exists() and not recording:
             record, notice = Record.open(session_path)
         self.desk: Desk = Desk(record, self._send, self.say)
         self.desk.stepper = Stepper(recipe) if recipe else None
@@ -200,6 +201,8 @@ class LabbenchApp(App[None]):
                     self.desk.take(event)
                     if isinstance(event, Ready):
                         self._take_ready(event)
+                    elif isinstance(event, Finished) and event.seconds >= LONG:
+                        self.bell()
             if self.link.gone:
                 self.desk.gone()
             self.touch()

@@ -50,6 +50,8 @@ class Desk:
         self._pending: AnyOperation | None = None
         self._later: list[Note] = []
         self._previews = Previews()
+        self._left: Record | None = None
+        """The session before a load that is not done yet: where that fails, it stands again."""
 
     @property
     def session(self) -> Session:
@@ -163,7 +165,9 @@ class Desk:
                 self._pending, self.fresh = None, frozenset()
             case Finished():
                 self.fresh = frozenset()
-                if not isinstance(event.operation, Load):
+                if isinstance(event.operation, Load):
+                    self._leave_for_good()
+                else:
                     self.fresh = changed(before, event.snapshot)
                 self._tell(event)
                 self._go_on(self.stepper.finished() if self.stepper else False)
@@ -204,6 +208,8 @@ class Desk:
         self._say(f"the session cannot be restored: {event.error}" if restoring else event.error, "error")
         if restoring:
             self.worker = "ready"
+        if isinstance(event.operation, Load):
+            self._come_back()
         if event.operation is not None:  # else what runs is not meant
             if self.stepper:
                 self.stepper.failed()
@@ -211,6 +217,7 @@ class Desk:
 
     def _take_death(self, event: Died) -> None:
         self.worker, self._pending, self._later = "starting", None, []
+        self._come_back()
         self._unsent.clear()
         self._previews.forget()
         if self.stepper:
@@ -237,8 +244,22 @@ class Desk:
 
     def _begin_session(self) -> None:
         if self.session.steps or self.session.snapshot:
-            self._switch(Record())
+            self._left, self.record = self.record, Record()
+            if self._ready:
+                self.record.take(self._ready)
             self.send(Restore(done=()))  # what the worker could undo belongs to the other session
+
+    def _leave_for_good(self) -> None:
+        if self._left:
+            self._left.close()
+            self._left = None
+
+    def _come_back(self) -> None:
+        self.record.discard()
+        if self._left:
+            self.record, self._left = self._left, None
+            if self.worker == "ready":
+                self._restore()
 
     def _switch(self, record: Record) -> None:
         self.record.close()

@@ -11,7 +11,9 @@ from labbench.tui.widgets.columns import Changes, changed
 class Playback:
     """One recording, as far as it was played."""
 
-    def __init__(self, recording: Session) -> None:
+    def __init__(self, recording: Session, name: str = "") -> None:
+        """`name` is that of the file."""
+        self._name = name or recording.title
         self.player = Player(recording)
         self.session = Session(recording.title)
         self.fresh: Changes = frozenset()
@@ -26,7 +28,7 @@ class Playback:
             worker="ready",
             running=type(self.session.running).__name__.lower() if self.session.running else "",
             model=self.session.snapshot is not None,
-            file=player.recording.title,
+            file=self._name,
             playing=playing,
         )
 

@@ -72,6 +72,13 @@ class Record:
         self.close()
         self.path, self.broken, self._writer = path, False, writer
 
+    def discard(self) -> None:
+        """Take back a file that was begun here with an operation that then failed; the next one begins it anew."""
+        if self._writer and not self.session.steps:
+            self.close()
+            if self.path:
+                self.path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Close the file."""
         if self._writer:

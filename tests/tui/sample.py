@@ -1,9 +1,9 @@
-"""Sessions made by hand, as realistic as a recorded one: LeNet-5 trained, pruned and trained again; ResNet-20's rows."""
+"""Sessions made by hand, as realistic as recorded ones: LeNet-5 trained, pruned, trained again; ResNet-20's rows."""
 
+from bench_data import row
 from fake_worker import ENVIRONMENT
 from msgspec.structs import replace
 
-from bench_data import row
 from labbench.session.events import Finished, Metric, Progress, Ready, Sparsity, Started
 from labbench.session.operations import Cluster, Evaluate, Finetune, Freeze, Load, Note, Prune, Undo
 from labbench.session.session import Session

@@ -178,3 +178,30 @@ def test_a_recipe_file_is_stepped_through(bench, tmp_path):
     path.write_text(recipe.write(recipe.Recipe(title="lesson", steps=(LOAD, Prune()))))
     bench.desk.open_file(path)
     assert "1 of 2: open lenet-5" in bench.desk.situation.recipe
+
+
+def test_a_load_that_fails_leaves_the_session_before_it_as_it_was(bench):
+    first, path = bench.desk.session, bench.desk.record.path
+    load = Load(model="resnet-20", dataset="cifar10")
+    bench.desk.perform(load)
+    bench.hear(Restored(snapshot=None), Started(operation=load))
+    failed = bench.desk.record.path
+    bench.hear(Failed(error="cifar10 is not there", operation=load))
+    assert bench.desk.session is first
+    assert bench.sent[-1] == first.restore()
+    assert path.exists()
+    assert not failed.exists()
+    bench.hear(Restored(snapshot=first.snapshot))
+    bench.finish(Evaluate())
+    assert len(jsonl.read(path)[1].steps) == 2
+
+
+def test_a_first_load_that_fails_leaves_no_file():
+    bench = Bench()
+    bench.hear(READY)
+    bench.desk.perform(LOAD)
+    bench.hear(Started(operation=LOAD), Failed(error="no such model", operation=LOAD))
+    assert not bench.desk.record.path.exists()
+    bench.desk.perform(LOAD)
+    bench.finish(LOAD)
+    assert len(jsonl.read(bench.desk.record.path)[1].steps) == 1

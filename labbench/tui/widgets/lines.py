@@ -29,11 +29,13 @@ class Lines(Widget):
             height = len(self._text.plain.splitlines())
             self._text = text
             self.set_class(not text, "-empty")
-            self.refresh(layout=len(text.plain.splitlines()) != height)
+            self.refresh()
+            if len(text.plain.splitlines()) != height:
+                self.call_after_refresh(self.refresh, layout=True)  # a layout asked for within a layout is lost
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """One row a line: these lines never wrap."""
-        return self._text.plain.count("\n") + 1 if self._text else 0
+        return len(self._make(width).plain.splitlines())
 
     def render(self) -> Text:
         """The words."""

@@ -2,8 +2,8 @@
 
 from rich.text import Text
 
-from labbench.session.events import Progress
-from labbench.session.operations import Finetune
+from labbench.session.events import Died, Failed, Progress
+from labbench.session.operations import Finetune, Note
 from labbench.session.session import Session
 from labbench.tui.situation import Playing, Situation
 from labbench.tui.words import clock, count, figure, fitted, rate
@@ -20,19 +20,17 @@ def status(session: Session, situation: Situation, width: int) -> Text:
     room = width - len(text)
     if situation.running:
         return text.append(_running(session, situation.running, room))
-    if session.problem:
-        return text.append("! ", "bold").append(" ".join(session.problem.error.split()))
-    if situation.playing:
-        return text.append(_last(session))
     match situation.worker:
         case "starting":
-            return text.append("warming up: the bench is being started")
+            again = "the worker died: another one" if isinstance(session.problem, Died) else "warming up: the bench"
+            return text.append(f"{again} is being started")
         case "restoring":
             return text.append(_running(session, "restoring the session", room))
         case "gone":
             return text.append("the worker is gone: ctrl+r starts it again; the session file has everything")
-        case "ready":
-            return text.append(_last(session) or "ready: o opens a model")
+    if isinstance(session.problem, Failed):
+        return text.append("! ", "bold").append(" ".join(session.problem.error.split()))
+    return text.append(_last(session) or ("" if situation.playing else "ready: o opens a model"))
 
 
 def bar(fraction: float, width: int = BAR) -> str:
@@ -74,6 +72,8 @@ def _last(session: Session) -> str:
     if not session.steps:
         return ""
     step = session.steps[-1]
+    if isinstance(step.operation, Note):
+        return f"{step.number} note"
     took = f" in {clock(step.event.seconds)}" if step.event.seconds >= 1 else ""
     remarks = "".join(f" · {remark}" for remark in step.event.remarks[:1])
     return f"{step.number} {step.operation.describe()}{took}{remarks}"

@@ -101,6 +101,17 @@ def test_run_prints_a_line_for_each_operation_and_records_a_session_that_plays(
     assert [seconds for seconds, _ in session.events] == sorted(seconds for seconds, _ in session.events)
 
 
+def test_a_terminal_sees_how_far_a_run_is_and_a_file_does_not(
+    run: Run, lesson: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("run", lesson)[2] == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    _, out, err = run("run", lesson)
+    assert "\r\x1b[Ktrain  33 %  epoch 1/3\r\x1b[K" in err
+    assert err.endswith("\r\x1b[K")
+    assert not any("train  33 %" in line for line in out)
+
+
 def test_run_stops_at_a_step_that_is_refused_and_keeps_what_was_done(run: Run, lesson: Path, tmp_path: Path) -> None:
     edit(lesson, "amount = 0.5", 'layers = ["nope"]')
     code, out, err = run("run", lesson, "--out", tmp_path / "s.jsonl")

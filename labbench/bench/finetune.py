@@ -62,7 +62,7 @@ def finetune(
     """The state after training, the operation as it was done (with `steps` if it was stopped) and remarks.
 
     The best epoch on validation is kept (or the last); the test split is measured once, at the end, and not after a
-    stop. Raises `BenchError` if there is nothing to train or the loss is no longer finite.
+    stop. Raises `BenchError` if there is nothing to train or the loss is no longer finite, `Stopped` before any step.
     """
     run = set_up(operation, state)
     epoch, broken = 0, False
@@ -70,10 +70,12 @@ def finetune(
         with interruptible(run, stopped):
             for epoch in range(1, operation.epochs + 1):
                 train_epoch(run, epoch, report, stopped)
+                measure_epoch(run, epoch, report, stopped)
                 if operation.steps and run.step >= operation.steps:
                     raise Stopped
-                measure_epoch(run, epoch, report, stopped)
     except Stopped:
+        if not run.step:
+            raise  # nothing was learned
         broken = True
     weights, kept = chosen(run, broken)
     run.model.load_state_dict(weights)
@@ -141,7 +143,8 @@ def lr_factor(operation: Finetune, steps: int, step: int) -> float:
         case "cosine":
             return 0.5 * (1 + math.cos(math.pi * step / total))
         case "multi-step":
-            marks = operation.milestones or (round(0.5 * operation.epochs), round(0.75 * operation.epochs))
+            halves = (round(0.5 * operation.epochs), round(0.75 * operation.epochs))
+            marks = operation.milestones or [max(1, mark) for mark in halves]
             return operation.gamma ** sum(step >= mark * steps for mark in marks)
 
 
@@ -351,9 +354,10 @@ def finish(run: Run, kept: int) -> State:
 def as_stopped(run: Run, epoch: int) -> Finetune:
     """The operation that gives the same weights again: with the steps that were done.
 
-    Stopped while the last epoch was being measured, the run keeps an earlier epoch; one step less says so.
+    Stopped while the last epoch was being measured, the run keeps an earlier epoch as its best; one step less says so.
     """
-    unmeasured = 0 < run.measured < epoch and run.step == epoch * run.steps
+    earlier = run.operation.keep == "best" and 0 < run.measured < epoch
+    unmeasured = earlier and run.step == epoch * run.steps
     return with_fields(run.operation, steps=run.step - unmeasured)
 
 

@@ -39,7 +39,10 @@ def share_filters(weight: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
     with threadpool_limits(limits=1):
         means = KMeans(n_clusters=k, n_init=1, random_state=seed).fit(vectors)
     labels = torch.from_numpy(means.labels_.astype(np.int64))
-    centroids = torch.from_numpy(means.cluster_centers_).to(weight.dtype)
+    # In float64 the mean of equal values is that value: zeros that a cluster shares stay zero (scikit-learn's do not).
+    sums = torch.zeros(k, vectors.shape[1], dtype=torch.float64)
+    sums.index_add_(0, labels, torch.from_numpy(vectors).double())
+    centroids = (sums / labels.bincount(minlength=k)[:, None]).to(weight.dtype)
     return centroids[labels].view_as(weight).to(weight.device), labels.to(weight.device)
 
 

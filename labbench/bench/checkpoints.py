@@ -4,6 +4,7 @@ clusters. Exports and checkpoints are the same kind of file; none of them can ru
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -164,13 +165,14 @@ class Cache:
 
     def put(self, key: str, state: State) -> None:
         """Keep a state. A folder that cannot be written costs recomputing, not the run."""
-        save(state, self.path(key))
-        files = sorted(self.folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime, reverse=True)
-        total = 0
-        for file in files:
-            total += file.stat().st_size
-            if total > self.limit and file != self.path(key):
-                file.unlink(missing_ok=True)
+        with suppress(BenchError, OSError):  # another session may clear the same folder
+            save(state, self.path(key))
+            files = sorted(self.folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime, reverse=True)
+            total = 0
+            for file in files:
+                total += file.stat().st_size
+                if total > self.limit and file != self.path(key):
+                    file.unlink(missing_ok=True)
 
     def get(self, key: str, fresh: Callable[[], State]) -> State | None:
         """The state of a key on the device and data of a freshly loaded one, or None if it is not there or broken."""

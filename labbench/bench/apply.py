@@ -86,9 +86,9 @@ def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied
 
 
 def freeze(operation: Freeze, state: State) -> Applied:
-    """The state with more names frozen. Norms can be named themselves, too."""
+    """The state with more names frozen. Norms can be named themselves, too, or by a glob that matches only norms."""
     chosen = choose(state, operation.layers, norms=True)
-    names = {name for name in chosen.layers if name in chosen.prunable or name in chosen.literal}
+    names = {name for name in chosen.layers if name in chosen.prunable or name in chosen.literal} or set(chosen.layers)
     if operation.norms:
         names |= {layer.norm for layer in state.layers if layer.name in names and layer.norm}
     if names <= state.frozen:

@@ -118,7 +118,9 @@ def cut(operation: Prune, state: State, chosen: Chosen) -> tuple[State, tuple[st
             whole.setdefault(error.reason, []).append(name)
             continue
         loaded = next(layer.channels for layer in state.layers if layer.name == name)
-        scores = group.scores(lambda found: method.score(found, **options)).nan_to_num(0.0)
+        scores = torch.zeros(1)  # the only channel of a group stays: nothing to compare it with
+        if group.channels > 1:
+            scores = group.scores(lambda found: method.score(found, **options)).nan_to_num(0.0)
         plans.append(Plan(group, loaded, scores))
     remarks += [f"left whole: {shortened(names)}, because {reason}" for reason, names in whole.items()]
     counts = _local_counts(operation, plans) if operation.scope == "layer" else _global_counts(operation, plans)

@@ -1,0 +1,213 @@
+"""k-means over filters: as scikit-learn does it, and filters of one cluster stay equal while they train."""
+
+import numpy as np
+import pytest
+import torch
+from bench_examples import Opened, Small, distinct, do, doing, untouched, with_weights
+from sklearn.cluster import KMeans
+
+from labbench.bench import surgery
+from labbench.bench.apply import Tools
+from labbench.bench.errors import BenchError
+from labbench.bench.measure import Stopped, fingerprint, snapshot, unique_filters
+from labbench.bench.state import State
+from labbench.session.events import Sparsity
+from labbench.session.operations import Cluster, Finetune, Freeze, Prune, Unprune
+
+CONVS = ("layer1.0.conv2", "layer2.0.conv1", "layer2.0.conv2")
+TRAINING = [
+    {"optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-3},
+    {"optimizer": "adam", "lr": 0.01, "weight_decay": 5e-2},
+    {"optimizer": "adamw", "lr": 0.01, "weight_decay": 5e-2},
+]
+
+
+def same_within_clusters(state: State, name: str) -> bool:
+    weight, labels = state.weight(name), state.clusters[name]
+    return all(bool((weight[labels == label] == weight[labels == label][0]).all()) for label in labels.unique())
+
+
+@pytest.mark.parametrize("shape", [(16, 3, 3, 3), (30, 50), (50, 20, 5, 5), (12, 1)])
+@pytest.mark.parametrize("k", [1, 2, 7, 11])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_clusters_are_those_of_scikit_learn(shape: tuple[int, ...], k: int, seed: int) -> None:
+    weight = distinct(shape, seed=3)
+    vectors = weight.flatten(1).numpy()
+    shared, labels = surgery.share_filters(weight, k, seed)
+    reference = KMeans(n_clusters=k, n_init=1, random_state=seed).fit(vectors)
+    assert np.array_equal(labels.numpy(), reference.labels_)
+    inertia = float(((shared.flatten(1) - weight.flatten(1)).double() ** 2).sum())
+    assert inertia == pytest.approx(reference.inertia_, rel=1e-4)
+    np.testing.assert_allclose(shared.flatten(1).numpy(), reference.cluster_centers_[reference.labels_], atol=1e-6)
+    assert shared.shape == weight.shape
+    assert unique_filters(shared) == k
+
+
+@pytest.mark.parametrize("k", [1, 3, 15])
+def test_k_distinct_filters_remain_and_shapes_do_not_change(small: Small, k: int) -> None:
+    state = small()
+    with untouched(state):
+        after = do(state, Cluster(layers=("layer2.0.conv2",), k=k))
+    weight = after.weight("layer2.0.conv2")
+    assert weight.shape == state.weight("layer2.0.conv2").shape
+    assert len(weight.unique(dim=0)) == k == len(after.clusters["layer2.0.conv2"].unique())
+    assert same_within_clusters(after, "layer2.0.conv2")
+    row = snapshot(after).row("layer2.0.conv2")
+    assert row is not None
+    assert (row.filters_unique, row.clusters, row.last) == (k, k, f"k {k} of 16")
+    before = snapshot(state)
+    assert snapshot(after).unique == before.unique - (16 - k) * 16 * 9
+    assert before.unique == before.prunable.now
+    unnamed = [name for name in state.model.state_dict() if name != "layer2.0.conv2.weight"]
+    assert all(torch.equal(state.model.state_dict()[n], after.model.state_dict()[n]) for n in unnamed)
+
+
+def test_a_filter_becomes_the_mean_of_its_cluster(small: Small) -> None:
+    after = do(small(), Cluster(layers=("layer2.0.conv1",), k=5))
+    weight, labels = small().weight("layer2.0.conv1"), after.clusters["layer2.0.conv1"]
+    for label in range(5):
+        mean = weight[labels == label].double().mean(0)
+        assert float((after.weight("layer2.0.conv1")[labels == label] - mean).abs().max()) < 1e-6
+
+
+def test_a_filter_that_is_alone_in_its_cluster_keeps_every_bit(small: Small) -> None:
+    weight, labels = small().weight("layer2.0.conv2"), None
+    after = do(small(), Cluster(layers=("layer2.0.conv2",), k=12))
+    labels = after.clusters["layer2.0.conv2"]
+    alone = [i for i in range(16) if (labels == labels[i]).sum() == 1]
+    assert alone
+    assert torch.equal(after.weight("layer2.0.conv2")[alone], weight[alone])
+
+
+def test_the_fraction_counts_the_filters_of_each_layer(small: Small) -> None:
+    after = do(small(), Cluster(layers=("*",), fraction=0.25))
+    assert {name: int(labels.max()) + 1 for name, labels in after.clusters.items()} == {
+        layer.name: layer.channels // 4 for layer in after.layers if layer.prunable and layer.name != "fc"
+    }
+
+
+def test_clustering_is_the_same_for_the_same_seed(small: Small) -> None:
+    one, other, third = (do(small(), Cluster(layers=CONVS, k=6, seed=seed)) for seed in (1, 1, 2))
+    assert fingerprint(one) == fingerprint(other) != fingerprint(third)
+
+
+def test_as_many_clusters_as_distinct_filters_are_refused_by_name_and_left_by_glob(small: Small) -> None:
+    for k in (16, 40):
+        with pytest.raises(
+            BenchError, match=f"layer2.0.conv2 has 16 distinct filters of 16; k must be below.* not {k}"
+        ):
+            doing(small(), Cluster(layers=("layer2.0.conv2",), k=k))
+    applied = doing(small(), Cluster(layers=("*",), k=8))
+    assert set(applied.state.clusters) == {"layer2.0.conv1", "layer2.0.conv2", "layer2.0.shortcut.0"}
+    assert any(remark.startswith("left as it is: conv1 has 8 distinct filters") for remark in applied.remarks)
+    with pytest.raises(BenchError, match=r"nothing to cluster in layer1\.\*: left as it is"):
+        doing(small(), Cluster(layers=("layer1.*",), fraction=1.0))
+    clustered = do(small(), Cluster(layers=("conv1",), k=3))
+    with pytest.raises(BenchError, match="conv1 has 3 distinct filters of 8"):
+        doing(clustered, Cluster(layers=("conv1",), k=3))
+    assert unique_filters(do(clustered, Cluster(layers=("conv1",), k=2)).weight("conv1")) == 2
+
+
+def test_the_classifier_is_left_out_of_globs_but_can_be_named(small: Small) -> None:
+    applied = doing(small(), Cluster(layers=("*",), k=2))
+    assert "fc" not in applied.state.clusters
+    assert "left out: the rows of fc are the classes" in applied.remarks
+    assert unique_filters(do(small(), Cluster(layers=("fc",), k=3)).weight("fc")) == 3
+
+
+def test_frozen_layers_are_left_out_of_a_clustering(small: Small) -> None:
+    applied = doing(do(small(), Freeze(layers=("layer1",))), Cluster(layers=("*",), k=2))
+    assert not {"layer1.0.conv1", "layer1.0.conv2"} & set(applied.state.clusters)
+    assert "left out, frozen: layer1.0.conv1, layer1.0.conv2" in applied.remarks
+
+
+def test_zeros_that_a_whole_cluster_shares_stay_zero_and_are_held(opened: Opened) -> None:
+    pruned = do(opened("lenet-5"), Prune(layers=("conv2", "fc1"), amount=0.9))
+    after = do(pruned, Cluster(layers=("conv2", "fc1"), k=20))
+    for name in ("conv2", "fc1"):
+        labels, mask = after.clusters[name], pruned.masks[name]
+        held = torch.stack([mask[labels == label].any(0) for label in labels])
+        assert torch.equal(after.masks[name], held)
+        assert not after.weight(name)[~held].any()
+        assert not held.all()
+
+
+def test_filters_that_are_all_but_equal_cluster_without_noise(small: Small) -> None:
+    base = distinct((1, 16, 3, 3), seed=0)
+    weight = base + 1e-7 * distinct((16, 16, 3, 3), seed=1)
+    state = with_weights(small(), {"layer2.0.conv2": weight})
+    distinct_before = unique_filters(weight)
+    after = do(state, Cluster(layers=("layer2.0.conv2",), k=min(5, distinct_before - 1)))
+    labels = after.clusters["layer2.0.conv2"]
+    assert sorted(labels.unique().tolist()) == list(range(int(labels.max()) + 1))
+    do(after, Finetune(epochs=1, lr=0.01))
+
+
+@pytest.mark.parametrize("training", TRAINING, ids=lambda t: t["optimizer"])
+def test_filters_of_one_cluster_stay_equal_to_the_last_bit_while_they_train(small: Small, training) -> None:
+    state = do(
+        small(), Prune(layers=(*CONVS, "fc"), amount=0.4), Cluster(layers=("layer1.0.conv2", "layer2.0.conv2"), k=5)
+    )
+    assert set(state.clusters) <= set(state.masks)
+    seen: list[Sparsity] = []
+    tools = Tools(lambda name, side: state.data, lambda e: seen.append(e) if isinstance(e, Sparsity) else None)
+    after = do(state, Finetune(epochs=4, batch_size=32, keep="last", **training), tools=tools)
+    for name in state.clusters:
+        assert not torch.equal(after.weight(name), state.weight(name))
+        assert same_within_clusters(after, name)
+        assert torch.equal(after.clusters[name], state.clusters[name])
+    assert len(seen) == 4
+    assert all(set(event.unique) == set(state.clusters) and max(event.unique.values()) <= 5 for event in seen)
+
+
+def test_filters_of_one_cluster_train_with_the_mean_of_their_gradients(small: Small) -> None:
+    state = do(small(), Cluster(layers=("layer2.0.conv2",), k=4))
+    tied, loose = (
+        do(
+            state,
+            Finetune(epochs=1, batch_size=200, lr=0.1, momentum=0.0, weight_decay=0.0, keep="last", tied=tied, steps=1),
+        )
+        for tied in (True, False)
+    )
+    name = "layer2.0.conv2"
+    labels = state.clusters[name]
+    for label in range(4):
+        mean = loose.weight(name)[labels == label].mean(0)
+        assert float((tied.weight(name)[labels == label] - mean).abs().max()) < 1e-6
+
+
+def test_filters_that_are_not_tied_grow_apart(small: Small) -> None:
+    state = do(small(), Cluster(layers=("layer2.0.conv2", "conv1"), k=4), Freeze(layers=("conv1",)))
+    after = do(state, Finetune(epochs=1, tied=False))
+    assert unique_filters(after.weight("layer2.0.conv2")) == 16
+    assert set(after.clusters) == {"conv1"}
+    row = snapshot(after).row("layer2.0.conv2")
+    assert row is not None
+    assert row.clusters == 0
+
+
+def test_frozen_clusters_do_not_move(small: Small) -> None:
+    state = do(small(), Cluster(layers=CONVS, k=4), Freeze(layers=CONVS))
+    after = do(state, Finetune(epochs=2))
+    assert all(torch.equal(after.weight(name), state.weight(name)) for name in CONVS)
+    assert set(after.clusters) == set(CONVS)
+
+
+def test_pruning_single_weights_of_a_clustered_layer_ends_its_clustering_with_a_remark(small: Small) -> None:
+    state = do(small(), Cluster(layers=CONVS, k=4))
+    applied = doing(state, Prune(layers=(CONVS[0], "fc"), amount=0.3))
+    assert set(applied.state.clusters) == set(CONVS[1:])
+    assert applied.remarks == (f"no longer clustered, because single weights went: {CONVS[0]}",)
+
+
+def test_clusters_outlive_unpruning_and_stay_equal(small: Small) -> None:
+    state = do(small(), Prune(layers=CONVS, amount=0.9), Cluster(layers=CONVS, k=3), Unprune())
+    after = do(state, Finetune(epochs=1))
+    assert all(same_within_clusters(after, name) for name in CONVS)
+    assert all(after.weight(n).count_nonzero() > state.weight(n).count_nonzero() for n in CONVS)
+
+
+def test_a_stop_between_two_layers_leaves_the_state_as_it_was(small: Small) -> None:
+    state, calls = small(), iter([False, True])
+    with untouched(state), pytest.raises(Stopped):
+        doing(state, Cluster(layers=CONVS, k=2), Tools(lambda name, side: state.data, stopped=lambda: next(calls)))

@@ -80,9 +80,9 @@ def test_elsewhere_a_global_cut_may_be_shared_out_differently_but_not_be_another
     cut = (LOAD, Prune(scope="global"), Finetune())
     assert verdict(old, new, away=True)[0] == Verdict.DIFFERS
     assert verdict(old, new, away=True, changes=cut)[0] == Verdict.WITHIN
-    assert verdict(old, snapshot(row("a", nonzero=41), row("b", nonzero=60)), away=True, changes=cut)[0] == (
-        Verdict.DIFFERS
-    )
+    more = snapshot(row("a", nonzero=41), row("b", nonzero=60))
+    assert verdict(old, more, away=True, changes=cut)[0] == Verdict.DIFFERS
+    assert verdict(old, more, away=True, changes=(*cut, Prune(layers=("b",))))[0] == Verdict.WITHIN
 
 
 @pytest.mark.parametrize("away", [False, True])

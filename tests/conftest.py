@@ -1,8 +1,13 @@
 """Shared by all tests: nothing is read from or written to the user's own folders."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+from labbench.client import PATIENT
+
+os.environ |= PATIENT  # before torch is imported: the machine may be shared
 
 
 @pytest.fixture(autouse=True)

@@ -88,10 +88,11 @@ def knobs_of(kind: type[Operation] | type[Struct]) -> tuple[Knob, ...]:
     """The fields of a struct as knobs."""
     info = msgspec.inspect.type_info(kind)
     assert isinstance(info, msgspec.inspect.StructType)
-    return tuple(_knob(field) for field in info.fields)
+    hints = typing.get_type_hints(kind)
+    return tuple(_knob(field, hints[field.name]) for field in info.fields)
 
 
-def _knob(field: msgspec.inspect.Field) -> Knob:
+def _knob(field: msgspec.inspect.Field, hint: Any) -> Knob:
     kind: msgspec.inspect.Type = field.type
     text = ""
     while isinstance(kind, msgspec.inspect.Metadata):
@@ -113,7 +114,7 @@ def _knob(field: msgspec.inspect.Field) -> Knob:
                 high_open=kind.lt is not None,
             )
         case msgspec.inspect.LiteralType():
-            return msgspec.structs.replace(made, kind="choice", choices=tuple(kind.values))
+            return msgspec.structs.replace(made, kind="choice", choices=typing.get_args(hint))  # in order
         case msgspec.inspect.VarTupleType(item_type=item):
             return msgspec.structs.replace(made, kind="ints" if isinstance(item, msgspec.inspect.IntType) else "texts")
         case msgspec.inspect.DictType():

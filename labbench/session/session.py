@@ -140,7 +140,7 @@ class Session:
         """Take in one event. A `Finished` that does not follow (an undo of nothing) raises `ValueError`."""
         match event:
             case Ready():
-                self.environment = event.environment
+                self.environment, self.problem = event.environment, None
                 self._end()
             case Started():
                 self.running, self.progress, self.live, self.problem = event.operation, None, None, None

@@ -46,7 +46,7 @@ TWICE = 2.0  # seconds in which a second ctrl+c quits
 class LabbenchApp(App[None]):
     """One window on one session: recorded as it happens, or played from a recording."""
 
-    CSS_PATH = "labbench.tcss"
+    CSS_PATH = Path(__file__).with_name("labbench.tcss")
     TITLE = "labbench"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "interrupt", "Quit", show=False, priority=True, system=True),
@@ -104,7 +104,7 @@ class LabbenchApp(App[None]):
 
     def get_default_screen(self) -> Screen[None]:
         """The bench, or the player, which is the bench with other keys."""
-        return PlayerScreen() if self.playback else BenchScreen()
+        return PlayerScreen(self.do) if self.playback else BenchScreen(self.do)
 
     def on_mount(self) -> None:
         """The colors of the last time."""
@@ -154,10 +154,6 @@ class LabbenchApp(App[None]):
         self.notify(sentence, severity=severity, markup=False)
 
     # keys, mouse, palette
-
-    @on(BenchScreen.Asked)
-    def _asked(self, event: BenchScreen.Asked) -> None:
-        self.do(event.action)
 
     def do(self, name: str) -> None:
         """Do an action of the registry, or say why not."""

@@ -12,6 +12,11 @@ def still(monkeypatch):
     monkeypatch.setattr("labbench.tui.record.Record._name", lambda self, operation: None)
 
 
+def drawn(app):
+    """Whether all that is known is on the screen; the curves are drawn at their own pace."""
+    return not app._stale and not app.bench.picture._stale
+
+
 def at_rest(app, ready):
     async def before(pilot):
         app.animation_level = "none"
@@ -19,7 +24,7 @@ def at_rest(app, ready):
             await settled(app, pilot)
         await until(pilot, lambda: "conv1" in seen(app))
         await pilot.press("down", "down")
-        await pilot.pause(0.5)  # the curves are drawn at their own pace
+        await until(pilot, lambda: app.bench.table.current.name != "conv1" and drawn(app))
 
     return before
 
@@ -45,7 +50,7 @@ def test_everything_done_to_resnet_at_200_by_50(snap_compare):
     async def marked(pilot):
         await at_rest(app, True)(pilot)
         await pilot.press("space", "shift+down", "shift+down", "b", "4")
-        await pilot.pause(0.3)
+        await until(pilot, lambda: "norm" in seen(app) and drawn(app))
 
     assert snap_compare(app, terminal_size=(200, 50), run_before=marked)
 
@@ -57,7 +62,7 @@ def test_a_player_at_120_by_40(snap_compare):
         await until(pilot, lambda: app.playback.player.position)
         while "Half of the weights" not in seen(app):
             await pilot.press("right")
-            await pilot.pause(0.15)
+            await until(pilot, lambda: drawn(app))
         await at_rest(app, False)(pilot)
 
     assert snap_compare(app, terminal_size=(120, 40), run_before=at_the_note)

@@ -10,7 +10,6 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Static
 
@@ -43,15 +42,10 @@ class BenchScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-small"), (110, "-normal"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-high")]
 
-    class Asked(Message):
-        """The user wants an action of the registry."""
-
-        def __init__(self, action: str) -> None:
-            super().__init__()
-            self.action = action
-
-    def __init__(self) -> None:
+    def __init__(self, do: Callable[[str], None]) -> None:
+        """`do` does an action of the registry, at once: the next key may already be for what it opens."""
         super().__init__()
+        self._do = do
         self.pane = "layers"
         self._session = Session()
         self._situation = Situation()
@@ -84,9 +78,8 @@ class BenchScreen(Screen[None]):
         """Show a session as it is now; `fresh` are the cells to stress."""
         self._session, self._situation = session, situation
         snapshot = session.snapshot
-        table = self.table
-        table.empty = "no model yet: o opens one" if situation.worker != "starting" else "warming up …"
-        table.show(snapshot.rows if snapshot else (), session.live, fresh)
+        empty = "opening …" if situation.running else "no model yet: o opens one"
+        self.table.show(snapshot.rows if snapshot else (), session.live, fresh, empty)
         version = (id(session), len(session.steps), len(session.undone), session.running)
         if version != self._version:
             self._version = version
@@ -183,7 +176,7 @@ class BenchScreen(Screen[None]):
 
     def action_do(self, name: str) -> None:
         """A key of the registry."""
-        self.post_message(self.Asked(name))
+        self._do(name)
 
     @on(KeyLine.Chosen)
     def _chosen(self, event: KeyLine.Chosen) -> None:
@@ -191,7 +184,7 @@ class BenchScreen(Screen[None]):
         if kind == "pane":
             self.show_pane(pane)
         else:
-            self.post_message(self.Asked(event.action))
+            self._do(event.action)
 
     @on(Curves.Moved)
     def _moved(self, event: Curves.Moved) -> None:
@@ -199,7 +192,7 @@ class BenchScreen(Screen[None]):
 
     @on(History.Asked)
     def _read(self) -> None:
-        self.post_message(self.Asked("read"))
+        self._do("read")
 
     @on(Prompt.Typed)
     def _typed(self, event: Prompt.Typed) -> None:

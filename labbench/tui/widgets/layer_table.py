@@ -57,8 +57,7 @@ class LayerTable(ScrollView, can_focus=True, inherit_bindings=False):
         self.sort: str | None = None
         """Name of the column that sorts, or None for network order."""
         self.backwards = False
-        self.empty = ""
-        """What to say where there is no row."""
+        self._empty = ""
         self._all: tuple[LayerRow, ...] = ()
         self._rows: list[LayerRow] = []
         self._fresh: Changes = frozenset()
@@ -69,8 +68,14 @@ class LayerTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     # what is shown
 
-    def show(self, rows: Sequence[LayerRow], live: Sparsity | None, fresh: Changes) -> None:
-        """Draw these layers; `live` replaces their counts during a run, `fresh` are the cells to stress."""
+    def show(self, rows: Sequence[LayerRow], live: Sparsity | None, fresh: Changes, empty: str) -> None:
+        """Draw these layers; `live` replaces their counts during a run, `fresh` are the cells to stress.
+
+        `empty` is what to say where there is no row.
+        """
+        if empty != self._empty:
+            self._empty = empty
+            self.refresh()
         if live:
             rows = [
                 msgspec.structs.replace(
@@ -269,7 +274,7 @@ class LayerTable(ScrollView, can_focus=True, inherit_bindings=False):
         number = -1 if y < HEAD else y - HEAD + self.scroll_offset.y
         if number >= len(self._rows):
             if not self._rows and y == HEAD + 1:
-                words = f"no layer fits {self.pattern}: Escape in the filter shows all" if self._all else self.empty
+                words = f"no layer fits {self.pattern}: Escape in the filter shows all" if self._all else self._empty
                 return Strip([Segment(f"  {words}", self.rich_style)]).adjust_cell_length(width, self.rich_style)
             return Strip.blank(width, self.rich_style)
         if number not in self._strips:

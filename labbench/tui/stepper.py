@@ -41,5 +41,5 @@ class Stepper:
         if self.next is None:
             return ""
         total = len(self.recipe.steps)
-        how = "doing all: s stops" if self.onward else ". does it, : does all"
-        return f"{self.recipe.title} · {self.position + 1} of {total}: {self.next.describe()}   ({how})"
+        doing = "doing" if self.running else "next"
+        return f"{self.recipe.title} · {doing} {self.position + 1} of {total}: {self.next.describe()}"

@@ -148,7 +148,7 @@ async def test_a_recipe_is_done_by_its_own_keys():
     app = app_on(recipe=Recipe(title="lesson", steps=(LOAD, Note(text="look"))))
     async with app.run_test(size=(120, 40)) as pilot:
         await started(app, pilot)
-        assert "lesson · 1 of 2: open lenet-5 on digits" in seen(app)
+        assert "lesson · next 1 of 2: open lenet-5 on digits" in seen(app)
         await pilot.press(":")
         await until(pilot, lambda: app.link.sent)
         app.link.hear(Started(operation=LOAD), Finished(operation=LOAD, snapshot=snapshot(lenet_rows())))

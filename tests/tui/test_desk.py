@@ -125,7 +125,7 @@ def test_changed_figures_are_stressed_until_the_next_operation(bench):
 def test_a_recipe_goes_step_by_step_or_all_at_once(bench):
     steps = (Freeze(layers=("conv1",)), Note(text="one"), Prune())
     bench.desk.stepper = Stepper(recipe.Recipe(title="lesson", steps=steps))
-    assert bench.desk.situation.recipe.startswith("lesson · 1 of 3: freeze conv1")
+    assert bench.desk.situation.recipe.startswith("lesson · next 1 of 3: freeze conv1")
     bench.desk.step_recipe(onward=False)
     bench.finish(steps[0])
     assert bench.sent == [steps[0]]
@@ -177,7 +177,7 @@ def test_a_recipe_file_is_stepped_through(bench, tmp_path):
     path = tmp_path / "lesson.toml"
     path.write_text(recipe.write(recipe.Recipe(title="lesson", steps=(LOAD, Prune()))))
     bench.desk.open_file(path)
-    assert "1 of 2: open lenet-5" in bench.desk.situation.recipe
+    assert "next 1 of 2: open lenet-5" in bench.desk.situation.recipe
 
 
 def test_a_load_that_fails_leaves_the_session_before_it_as_it_was(bench):

@@ -1,4 +1,4 @@
-"""The strip above the status line: the next step of a recipe, or the note that a recording has come to."""
+"""The strip above the status line: the next step of a recipe, and the note that a recipe or a recording has come to."""
 
 import textwrap
 
@@ -16,13 +16,16 @@ def strip(session: Session, situation: Situation, width: int) -> Text:
     text = Text(no_wrap=True, overflow="ellipsis")
     if situation.recipe:
         text.append("recipe ", "bold").append(situation.recipe)
-        return text
-    if not situation.playing:
+    read_now = session.steps and isinstance(session.steps[-1].operation, Note)
+    if not situation.playing and not (situation.recipe and read_now):
         return text
     note = latest_note(session)
+    if text and note:
+        text.append("\n")
     lines = [line for paragraph in note.splitlines() for line in textwrap.wrap(paragraph, max(width - 2, 8)) or [""]]
-    shown = lines[:LINES]
-    if len(lines) > LINES:
+    room = LINES - 1 if situation.recipe else LINES
+    shown = lines[:room]
+    if len(lines) > room:
         shown[-1] = f"{shown[-1][: max(width - 24, 0)]} … ⏎ reads it all"
     for number, line in enumerate(shown):
         text.append("✎ " if number == 0 else "\n  ", "bold").append(line)

@@ -30,7 +30,8 @@ def status(session: Session, situation: Situation, width: int) -> Text:
             return text.append("the worker is gone: ctrl+r starts it again; the session file has everything")
     if isinstance(session.problem, Failed):
         return text.append("! ", "bold").append(" ".join(session.problem.error.split()))
-    return text.append(_last(session) or ("" if situation.playing else "ready: o opens a model"))
+    begin = "ready: . does the first step" if situation.recipe else "ready: o opens a model"
+    return text.append(_last(session) or ("" if situation.playing else begin))
 
 
 def bar(fraction: float, width: int = BAR) -> str:

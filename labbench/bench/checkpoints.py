@@ -3,8 +3,8 @@ clusters. Exports and checkpoints are the same kind of file; none of them can ru
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,23 +119,29 @@ def fill(state: State, tensors: Mapping[str, Tensor], record: Record | None, pat
     kept: Mapping[str, Kept] = {}
     if record:
         kept = {name: Kept(*sides) for name, sides in record.kept.items()}
-        _rebuild(model, kept, path)
+        with _fitting(path):
+            surgery.rebuild(model, kept)
     _check_fit(model.state_dict(), tensors, path)
     model.load_state_dict(dict(tensors))
     filled = replace(state, model=model.to(state.device), kept=dict(kept))
     if record is None:
         return filled
-    masks = {name: filled.weight(name) != 0 for name in record.masked}
-    for name, places in record.loose_zeros.items():
-        masks[name].view(-1)[list(places)] = True
-    clusters = {name: torch.tensor(labels, device=state.device) for name, labels in record.clusters.items()}
+    with _fitting(path):
+        masks = {name: filled.weight(name) != 0 for name in record.masked}
+        for name, places in record.loose_zeros.items():
+            masks[name].view(-1)[list(places)] = True
+        clusters = {name: torch.tensor(labels, device=state.device) for name, labels in record.clusters.items()}
+        for name, labels in clusters.items():
+            if len(labels) != len(filled.weight(name)):
+                raise IndexError(f"{name} has {len(filled.weight(name))} filters, not {len(labels)}")
     return replace(filled, masks=masks, clusters=clusters, last=dict(record.last))
 
 
-def _rebuild(model: torch.nn.Module, kept: Mapping[str, Kept], path: Path) -> None:
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
     try:
-        surgery.rebuild(model, kept)
-    except (AttributeError, IndexError) as error:
+        yield
+    except (AttributeError, IndexError, KeyError) as error:
         raise BenchError(f"{path}: its labbench record does not fit this model: {error}") from error
 
 

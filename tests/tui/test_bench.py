@@ -225,6 +225,19 @@ async def test_no_line_of_the_table_is_cut_at_any_width(width):
                 assert placed.column.cell(row).strip() in line
 
 
+@pytest.mark.parametrize("width", [60, 77, 80, 112, 130, 161])
+async def test_columns_leave_room_for_the_scrollbar(width):
+    app = app_on(resnet_session())
+    async with app.run_test(size=(width, 22)) as pilot:
+        await started(app, pilot)
+        table = app.bench.table
+        await until(pilot, lambda: table.show_vertical_scrollbar)
+        last = table._placed[-1]
+        await until(pilot, lambda: last.x + last.width <= table.scrollable_content_region.width)
+        await pilot.press("G")
+        await until(pilot, lambda: " fc " in seen(app))
+
+
 async def test_hostile_words_are_words():
     session = lenet_session(3)
     hostile = "[@click=app.quit]x[/] [bold]\x1b[31m[/"

@@ -4,7 +4,6 @@ is shown is handed in by the app."""
 from collections.abc import Callable
 from typing import ClassVar
 
-from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -47,6 +46,13 @@ class BenchScreen(Screen[None]):
         super().__init__()
         self._do = do
         self.pane = "layers"
+        self.table = LayerTable(id="table")
+        self.picture = Curves(id="picture")
+        self._history = History(id="steps")
+        self._prompt = Prompt(id="prompt")
+        self._layers = Vertical(id="layers", classes="pane")
+        self._lines = {name: Lines(id=name) for name in ("heading", "totals", "strip", "status")}
+        self._keys = {name: KeyLine(id=name) for name in ("tabs", "kinds", "keys")}
         self._session = Session()
         self._situation = Situation()
         self._version: object = None
@@ -55,22 +61,22 @@ class BenchScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """Heading, panes, strip, status, keys."""
         yield Static(f"labbench needs {SMALLEST[0]}×{SMALLEST[1]} cells", id="tiny")
-        yield Lines(id="heading")
-        yield KeyLine(id="tabs")
+        yield self._lines["heading"]
+        yield self._keys["tabs"]
         with Horizontal(id="body"):
-            with Vertical(id="layers", classes="pane"):
-                yield LayerTable(id="table")
-                yield Prompt(id="prompt")
-                yield Lines(id="totals")
+            with self._layers:
+                yield self.table
+                yield self._prompt
+                yield self._lines["totals"]
             with Vertical(id="right"):
                 with Vertical(id="curves", classes="pane"):
-                    yield KeyLine(id="kinds")
-                    yield Curves(id="picture")
+                    yield self._keys["kinds"]
+                    yield self.picture
                 with Vertical(id="history", classes="pane"):
-                    yield History(id="steps")
-        yield Lines(id="strip")
-        yield Lines(id="status")
-        yield KeyLine(id="keys")
+                    yield self._history
+        yield self._lines["strip"]
+        yield self._lines["status"]
+        yield self._keys["keys"]
 
     # what is shown
 
@@ -83,18 +89,14 @@ class BenchScreen(Screen[None]):
         version = (id(session), len(session.steps), len(session.undone), session.running)
         if version != self._version:
             self._version = version
-            self.query_one(History).show(entries(session))
-        self._lines("heading", heading)
-        self.query_one("#totals", Lines).show(lambda width: totals(session, width))
-        self._lines("strip", strip)
-        self._lines("status", status)
+            self._history.show(entries(session))
+        self._lines["heading"].show(lambda width: heading(session, situation, width))
+        self._lines["totals"].show(lambda width: totals(session, width))
+        self._lines["strip"].show(lambda width: strip(session, situation, width))
+        self._lines["status"].show(lambda width: status(session, situation, width))
         keys = [Key(action.key, action.title, action.name) for action in footer(situation)]
-        self.query_one("#keys", KeyLine).show(keys, [HELP])
+        self._keys["keys"].show(keys, [HELP])
         self._show_choices()
-
-    def _lines(self, name: str, make: Callable[[Session, Situation, int], Text]) -> None:
-        session, situation = self._session, self._situation
-        self.query_one(f"#{name}", Lines).show(lambda width: make(session, situation, width))
 
     @on(LayerTable.Changed)
     def _show_choices(self) -> None:
@@ -102,28 +104,17 @@ class BenchScreen(Screen[None]):
         table, picture = self.table, self.picture
         picture.show(self._session.curves, self._session.runs, table.current)
         kinds = [Key(str(n), kind, kind, on=picture.kind == kind) for n, kind in enumerate(KINDS, 1)]
-        self.query_one("#kinds", KeyLine).show(kinds)
+        self._keys["kinds"].show(kinds)
         tabs = [Key("", pane.capitalize(), f"pane:{pane}", on=self.pane == pane) for pane in PANES]
-        self.query_one("#tabs", KeyLine).show(tabs)
+        self._keys["tabs"].show(tabs)
         title = f"Layers {len(table.rows)}" if table.rows else "Layers"
         title += f" · {MARK} {len(table.marks)} marked" if table.marks else ""
         title += f" · filter {table.pattern}" if table.pattern else ""
-        layers = self.query_one("#layers")
         if title != self._title:
             self._title = title
-            layers.border_title = Content(title)
+            self._layers.border_title = Content(title)
 
     # parts
-
-    @property
-    def table(self) -> LayerTable:
-        """The layers."""
-        return self.query_one(LayerTable)
-
-    @property
-    def picture(self) -> Curves:
-        """The curves."""
-        return self.query_one(Curves)
 
     def choose_curves(self, kind: str) -> None:
         """Show another picture; in a small terminal, its pane."""
@@ -135,7 +126,7 @@ class BenchScreen(Screen[None]):
     def ask(self, purpose: str) -> None:
         """Open the line that filters or marks."""
         self.show_pane("layers")
-        self.query_one(Prompt).open(purpose, self.table.pattern if purpose == "filter" else "")
+        self._prompt.open(purpose, self.table.pattern if purpose == "filter" else "")
 
     def clear(self) -> None:
         """End the filter, else unmark all."""
@@ -146,8 +137,7 @@ class BenchScreen(Screen[None]):
 
     def entry(self) -> Entry | None:
         """The history entry under the cursor, where the history has the focus."""
-        history = self.query_one(History)
-        return history.current if history.has_focus else None
+        return self._history.current if self._history.has_focus else None
 
     # panes
 
@@ -219,7 +209,7 @@ class BenchScreen(Screen[None]):
         self.query_one("#curves").border_title = "Curves"
         self.query_one("#history").border_title = "History"
         legend = "  ".join(f"{sign} {word}" for sign, word in LEGEND)
-        self.query_one("#layers").border_subtitle = Content(legend)
+        self._layers.border_subtitle = Content(legend)
 
 
 class PlayerScreen(BenchScreen, inherit_bindings=False):

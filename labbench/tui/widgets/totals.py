@@ -1,5 +1,6 @@
 """The lines under the table: which weights are counted, what is left of them, and how well the model does."""
 
+from msgspec.structs import replace
 from rich.text import Text
 
 from labbench.session.session import Session
@@ -17,7 +18,7 @@ def totals(session: Session, width: int) -> Text:
         return Text("")
     lines = [
         ("conv+linear", _weights(snapshot.prunable, live_nonzero(session), snapshot.unique)),
-        ("whole model", _whole(snapshot)),
+        ("whole model", _whole(snapshot, live_nonzero(session))),
         *((split, _accuracy(session, split)) for split in SPLITS if split in snapshot.accuracy),
     ]
     if not snapshot.accuracy:
@@ -48,8 +49,10 @@ def _weights(total: Total, live: int | None, unique: int) -> list[str]:
     ]
 
 
-def _whole(snapshot: Snapshot) -> list[str]:
+def _whole(snapshot: Snapshot, live: int | None) -> list[str]:
     total = snapshot.whole
+    if live is not None:
+        total = replace(total, nonzero=total.nonzero - snapshot.prunable.nonzero + live)
     macs = short(snapshot.macs)
     if snapshot.macs != snapshot.macs_loaded:
         macs = f"{short(snapshot.macs_loaded)} → {macs}"

@@ -14,11 +14,14 @@ from labbench.session.events import (
     Exported,
     Failed,
     Finished,
+    Metric,
     Preview,
     Previewed,
+    Progress,
     Ready,
     Restore,
     Restored,
+    Sparsity,
     Started,
     Stop,
 )
@@ -50,6 +53,7 @@ class Desk:
         self._pending: AnyOperation | None = None
         self._later: list[Note] = []
         self._previews = Previews()
+        self._restoring: Progress | None = None
         self._left: Record | None = None
         """The session before a load that is not done yet: where that fails, it stands again."""
 
@@ -77,6 +81,7 @@ class Desk:
             recipe=self.stepper.describe() if self.stepper else "",
             file=self.record.path.name if self.record.path else "",
             recording=self.record.recording,
+            restoring=self._restoring if self.worker == "restoring" else None,
         )
 
     # out
@@ -154,6 +159,9 @@ class Desk:
 
     def take(self, event: AnyEvent) -> None:
         """One event of the worker."""
+        if self.worker == "restoring" and isinstance(event, Progress | Metric | Sparsity):
+            self._restoring = event if isinstance(event, Progress) else self._restoring
+            return  # it does again what the session holds already
         before = self.session.snapshot
         problem = self.record.take(event)
         if problem:
@@ -239,7 +247,7 @@ class Desk:
             self.step_recipe(onward=True)
 
     def _restore(self) -> None:
-        self.worker = "restoring"
+        self.worker, self._restoring = "restoring", None
         self._send(self.session.restore())
 
     def _begin_session(self) -> None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from labbench.session.events import Progress
+
 Worker = Literal["starting", "ready", "restoring", "gone"]
 
 
@@ -33,5 +35,7 @@ class Situation:
     """Name of the session file; "" until something is recorded."""
     recording: bool = False
     """Whether what happens is being written."""
+    restoring: Progress | None = None
+    """How far the worker is in standing where the session is."""
     playing: Playing | None = None
     """Set in a player, which has no worker."""

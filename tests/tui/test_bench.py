@@ -238,6 +238,15 @@ async def test_columns_leave_room_for_the_scrollbar(width):
         await until(pilot, lambda: " fc " in seen(app))
 
 
+async def test_the_history_leaves_room_for_its_scrollbar():
+    app = app_on(lenet_session())
+    async with app.run_test(size=(110, 24)) as pilot:
+        await started(app, pilot)
+        await until(pilot, lambda: app.bench._history.show_vertical_scrollbar)
+        await until(pilot, lambda: "val 98.3 %" in seen(app) and "test 97.2 %" in seen(app))
+        assert "4 histogram" in seen(app)
+
+
 async def test_hostile_words_are_words():
     session = lenet_session(3)
     hostile = "[@click=app.quit]x[/] [bold]\x1b[31m[/"

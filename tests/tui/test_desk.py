@@ -5,7 +5,20 @@ from fake_worker import ENVIRONMENT
 from sample import LOAD, accuracy, lenet_rows, lenet_session, pruned, snapshot
 
 from labbench.session import jsonl, recipe
-from labbench.session.events import Died, Failed, Finished, Preview, Previewed, Ready, Restored, Started, Stop
+from labbench.session.events import (
+    Died,
+    Failed,
+    Finished,
+    Metric,
+    Preview,
+    Previewed,
+    Progress,
+    Ready,
+    Restored,
+    Sparsity,
+    Started,
+    Stop,
+)
 from labbench.session.operations import Evaluate, Finetune, Freeze, Load, Note, Prune
 from labbench.tui.desk import Desk
 from labbench.tui.record import Record
@@ -95,6 +108,17 @@ def test_a_session_is_restored_when_the_worker_is_there():
     assert bench.desk.situation.worker == "restoring"
     bench.hear(Restored(snapshot=session.snapshot))
     assert bench.desk.situation.worker == "ready"
+
+
+def test_what_is_done_again_to_restore_is_not_recorded_twice():
+    session = lenet_session()
+    bench = Bench(session)
+    bench.hear(READY)
+    known = len(session.events)
+    progress = Progress(phase="train", fraction=0.3, epoch=1, epochs=6)
+    bench.hear(progress, Metric(name="step/loss", x=0.5, y=2.0), Sparsity(epoch=1, nonzero={"conv1": 3}))
+    assert len(session.events) == known
+    assert bench.desk.situation.restoring == progress
 
 
 def test_a_dead_worker_is_told_and_the_next_one_restored(bench):

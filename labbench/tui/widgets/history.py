@@ -127,6 +127,13 @@ class History(ScrollView, can_focus=True, inherit_bindings=False):
             if event.chain == 2:
                 self.post_message(self.Asked())
 
+    def on_mount(self) -> None:
+        """A scrollbar takes room."""
+        self.watch(self, "show_vertical_scrollbar", self._make_room, init=False)
+
+    def _make_room(self) -> None:
+        self.call_after_refresh(self._lay_out)
+
     def on_resize(self) -> None:
         """Lines depend on the width."""
         self._lay_out()

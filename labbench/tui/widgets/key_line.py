@@ -57,12 +57,16 @@ class KeyLine(Widget):
 
     def render(self) -> Text:
         """The line."""
-        room = self.content_size.width - sum(len(GAP) + len(key.text) for key in self._last)
+        width = self.content_size.width
+        everything = [*self._keys, *self._last]
+        loose = sum(len(key.text) for key in everything) + len(GAP) * (len(everything) - 1) <= width
+        gap = GAP if loose else " "
+        room = width - sum(len(gap) + len(key.text) for key in self._last)
         used = 0
         shown: list[Key] = []
         for number, key in enumerate(self._keys):
-            needed = len(key.text) + len(GAP) * bool(shown)
-            spare = 0 if number == len(self._keys) - 1 else len(MORE) + len(GAP)
+            needed = len(key.text) + len(gap) * bool(shown)
+            spare = 0 if number == len(self._keys) - 1 else len(MORE) + len(gap)
             if used + needed + spare > room:
                 break
             shown.append(key)
@@ -72,7 +76,7 @@ class KeyLine(Widget):
         more = [Key("", MORE, "")] if len(shown) < len(self._keys) else []
         for key in [*shown, *more, *self._last]:
             if line:
-                line.append(GAP)
+                line.append(gap)
             self._places.append((len(line), len(line) + len(key.text), key.action))
             self._append(line, key)
         return line

@@ -221,6 +221,13 @@ class LayerTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     # drawing
 
+    def on_mount(self) -> None:
+        """A scrollbar takes room."""
+        self.watch(self, "show_vertical_scrollbar", self._make_room, init=False)
+
+    def _make_room(self) -> None:
+        self.call_after_refresh(self._arrange)
+
     def on_resize(self) -> None:
         """Columns depend on the width."""
         self._arrange()

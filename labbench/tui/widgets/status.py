@@ -19,13 +19,13 @@ def status(session: Session, situation: Situation, width: int) -> Text:
         text.append("   ")
     room = width - len(text)
     if situation.running:
-        return text.append(_running(session, situation.running, room))
+        return text.append(_running(session, situation.running, session.progress, room))
     match situation.worker:
         case "starting":
             again = "the worker died: another one" if isinstance(session.problem, Died) else "warming up: the bench"
             return text.append(f"{again} is being started")
         case "restoring":
-            return text.append(_running(session, "restoring the session", room))
+            return text.append(_running(session, "restoring the session", situation.restoring, room))
         case "gone":
             return text.append("the worker is gone: ctrl+r starts it again; the session file has everything")
     if isinstance(session.problem, Failed):
@@ -41,8 +41,7 @@ def bar(fraction: float, width: int = BAR) -> str:
     return "━" * full + "╸" * half + "─" * (width - full - half)
 
 
-def _running(session: Session, name: str, width: int) -> str:
-    progress = session.progress
+def _running(session: Session, name: str, progress: Progress | None, width: int) -> str:
     if progress is None:
         return f"{name} …"
     parts = [name, f"{bar(progress.fraction, BAR if width > 90 else BAR // 2)} {100 * progress.fraction:.0f} %"]

@@ -128,7 +128,7 @@ def test_unpruning_what_is_not_pruned_is_refused(small: Small) -> None:
         ({"p": 3}, "p must be one of 1, 2, not 3"),
         ({"p": "2"}, "p must be one of 1, 2"),
         ({"p": True}, "p must be one of 1, 2"),
-        ({"reduction": "median"}, "reduction must be one of first, max, mean, prod, sum"),
+        ({"reduction": "median"}, "reduction must be one of mean, sum, max, prod, first"),
     ],
 )
 def test_options_of_a_wrong_name_type_or_value_are_refused(options, words: str) -> None:

@@ -23,7 +23,7 @@ DATASETS = (
         "digits",
         "Real handwritten digits, shipped with scikit-learn",
         images=1797,
-        train=1257,
+        train=1077,
         shape="1×8×8",
         download=False,
     ),

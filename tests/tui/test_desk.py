@@ -160,6 +160,16 @@ def test_a_recipe_goes_step_by_step_or_all_at_once(bench):
     assert bench.desk.situation.recipe == ""
 
 
+def test_a_note_written_meanwhile_does_not_stop_a_recipe(bench):
+    steps = (Finetune(), Prune())
+    bench.desk.stepper = Stepper(recipe.Recipe(title="lesson", steps=steps))
+    bench.desk.step_recipe(onward=True)
+    bench.desk.perform(Note(text="look"))
+    bench.finish(steps[0])
+    bench.finish(Note(text="look"))
+    assert bench.sent == [Finetune(), Note(text="look"), Prune()]
+
+
 def test_a_step_that_fails_stays_and_stops_the_recipe(bench):
     steps = (Prune(layers=("nope",)), Prune())
     bench.desk.stepper = Stepper(recipe.Recipe(title="lesson", steps=steps))

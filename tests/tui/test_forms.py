@@ -196,7 +196,7 @@ async def test_finetune_says_how_many_steps_the_run_will_take_and_asks_for_no_pr
     screen = form("finetune", last={"epochs": 5})
     app = Host(screen)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: "20 steps an epoch, 100 in all" in seen(app))
+        await until(pilot, lambda: "16 steps an epoch, 80 in all" in seen(app))
     assert app.asked == []
 
 

@@ -112,14 +112,15 @@ class Desk:
         if self.stepper:
             self.stepper.onward = False
         self.send(Stop())
-        self._say(f"stopping {self.running}: what was learned is kept", "information")
+        learned = ": what was learned is kept" if self.running == "finetune" else ""
+        self._say(f"stopping {self.running}{learned}", "information")
 
     def preview(self, operation: AnyOperation) -> str:
         """Ask what an operation would do; returns why not, or ""."""
-        if self.worker != "ready" or self.running:
-            return (
-                f"no preview while {self.running or 'the bench is warming up'}{' is running' if self.running else ''}"
-            )
+        if self.running:
+            return f"no preview while {self.running} is running"
+        if self.worker != "ready":
+            return "no preview until the bench is ready"
         if asked := self._previews.want(operation):
             self.send(Preview(operation=asked))
         return ""
@@ -178,7 +179,9 @@ class Desk:
                 else:
                     self.fresh = changed(before, event.snapshot)
                 self._tell(event)
-                self._go_on(self.stepper.finished() if self.stepper else False)
+                if self.stepper:
+                    self.stepper.finished()
+                self._go_on()
             case Restored():
                 self.worker = "ready"
                 if event.recomputed:
@@ -221,7 +224,7 @@ class Desk:
         if event.operation is not None:  # else what runs is not meant
             if self.stepper:
                 self.stepper.failed()
-            self._go_on(False)
+            self._go_on()
 
     def _take_death(self, event: Died) -> None:
         self.worker, self._pending, self._later = "starting", None, []
@@ -239,11 +242,11 @@ class Desk:
         if words:
             self._say("\n".join(words), "information")
 
-    def _go_on(self, onward: bool) -> None:
+    def _go_on(self) -> None:
         self._pending = None
         if self._later:
             self.perform(self._later.pop(0))
-        elif onward:
+        elif self.stepper and self.stepper.onward:
             self.step_recipe(onward=True)
 
     def _restore(self) -> None:

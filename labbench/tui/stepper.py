@@ -22,15 +22,12 @@ class Stepper:
         """The next step, or None after the last."""
         return self.recipe.steps[self.position] if self.position < len(self.recipe.steps) else None
 
-    def finished(self) -> bool:
-        """The bench finished something; returns whether the next step shall be sent now."""
+    def finished(self) -> None:
+        """The bench finished something: if that was the step, the one after it is next."""
         if self.running:
             self.position += 1
             self.running = False
-            if self.next is None:
-                self.onward = False
-            return self.onward
-        return False
+            self.onward = self.onward and self.next is not None
 
     def failed(self) -> None:
         """The bench did not do it: the step stays, and none follows by itself."""

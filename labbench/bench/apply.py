@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from labbench.bench import pruning, surgery
-from labbench.bench.choice import choose, choose_unfrozen
+from labbench.bench.choice import choose, choose_unfrozen, shortened
 from labbench.bench.devices import one_thread
 from labbench.bench.errors import BenchError
 from labbench.bench.finetune import finetune
@@ -92,7 +92,7 @@ def freeze(operation: Freeze, state: State) -> Applied:
     if operation.norms:
         names |= {layer.norm for layer in state.layers if layer.name in names and layer.norm}
     if names <= state.frozen:
-        raise BenchError(f"already frozen: {listed(sorted(names))}")
+        raise BenchError(f"already frozen: {shortened(sorted(names))}")
     return Applied(replace(state, frozen=state.frozen | names), operation)
 
 
@@ -102,7 +102,7 @@ def unfreeze(operation: Unfreeze, state: State) -> Applied:
     names = set(chosen.layers)
     names |= {layer.norm for layer in state.layers if layer.name in names and layer.norm}
     if not names & state.frozen:
-        raise BenchError(f"none of these is frozen: {listed(chosen.layers)}")
+        raise BenchError(f"none of these is frozen: {shortened(chosen.layers)}")
     return Applied(replace(state, frozen=state.frozen - names), operation)
 
 

@@ -64,7 +64,7 @@ def choose_unfrozen(state: State, patterns: Iterable[str], what: str) -> Chosen:
     rest = tuple(name for name in chosen.layers if name not in state.frozen)
     if not rest:
         raise BenchError(f"nothing to {what}: every layer that was named is frozen; unfreeze some first")
-    remarks = (f"left out, frozen: {listed(frozen)}",) if frozen else ()
+    remarks = (f"left out, frozen: {shortened(frozen)}",) if frozen else ()
     return Chosen(rest, chosen.literal, chosen.prunable, remarks)
 
 

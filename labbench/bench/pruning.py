@@ -59,15 +59,15 @@ def zero(operation: Prune, state: State, chosen: Chosen) -> tuple[State, tuple[s
     touched = [name for name in weights if name not in idle]
     if not touched:
         raise BenchError(
-            f"{listed(idle)}: already at {percent(operation.amount)} or more; ask for more, or unprune first"
+            f"{shortened(idle)}: already at {percent(operation.amount)} or more; ask for more, or unprune first"
         )
     if idle:
-        remarks.append(f"left as they are, already at {percent(operation.amount)} or more: {listed(idle)}")
+        remarks.append(f"left as they are, already at {percent(operation.amount)} or more: {shortened(idle)}")
     model = state.copy_model()
     surgery.zero_weights(model, {name: masks[name] for name in touched})
     untied = [name for name in touched if name in state.clusters]
     if untied:
-        remarks.append(f"no longer clustered, because single weights went: {listed(untied)}")
+        remarks.append(f"no longer clustered, because single weights went: {shortened(untied)}")
     words = f"{operation.method} {percent(operation.amount)}"
     return replace(
         state,

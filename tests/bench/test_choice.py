@@ -162,3 +162,10 @@ def test_a_method_without_options_says_so(small: Small) -> None:
 def test_an_unknown_method_is_refused_with_a_guess(small: Small) -> None:
     with pytest.raises(BenchError, match=r"no such method: magnitud; .*did you mean magnitude\?"):
         doing(small(), Prune(method="magnitud"))
+
+
+@pytest.mark.parametrize("operation", [Prune(amount=0.0), Unfreeze()])
+def test_a_refusal_that_concerns_every_layer_stays_readable(opened: Opened, operation: Prune | Unfreeze) -> None:
+    with pytest.raises(BenchError, match=r" and \d+ more") as caught:
+        doing(opened("resnet-20"), operation)
+    assert len(str(caught.value)) < 320

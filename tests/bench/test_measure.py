@@ -80,7 +80,7 @@ def test_macs_of_groups_and_of_layers_that_are_called_twice() -> None:
 @pytest.mark.parametrize("split", ["validation", "test"])
 @pytest.mark.parametrize("model", ["lenet-300-100", "lenet-5"])
 def test_accuracy_is_that_of_scikit_learn(opened: Opened, model: str, split: str) -> None:
-    state = do(opened(model), Finetune(epochs=1, lr=0.02, augment=False, batch_size=25))
+    state = do(opened(model), Finetune(epochs=3, lr=0.05, augment=False, batch_size=25))
     x, y = state.data.on(CPU)[split]
     with torch.no_grad():
         logits = state.model(state.data.normalized(x)).double()
@@ -94,7 +94,7 @@ def test_accuracy_is_that_of_scikit_learn(opened: Opened, model: str, split: str
     assert found.worst_class == state.data.classes[int(np.argmin(recalls))]
     assert found.loss == pytest.approx(log_loss(y, chances, labels=range(10)), rel=1e-5)
     assert np.array_equal(np.array(found.confusion), confusion_matrix(y, answer))
-    assert 0.1 < found.top1 < 1
+    assert 0.3 < found.top1 < 1
 
 
 def test_a_class_without_images_counts_in_no_mean() -> None:

@@ -82,7 +82,7 @@ class Timeline:
             other.undone = tuple(reversed(other.done[len(done) :]))
             other.done = other.done[: len(done)]
         if other.done:
-            other._remember(other.done[-1].key, measure(other._state_of(other.done, tools)), keep=False)
+            other._remember(other.done[-1].key, other._state_of(other.done, tools, measure), keep=False)
         self.done, self.undone, self._states = other.done, other.undone, other._states
         self.recomputed += other.recomputed
 
@@ -91,12 +91,12 @@ class Timeline:
             done, undone = walk(self.done, self.undone, operation, Change(operation, ""))
         except ValueError as error:
             raise BenchError(str(error)) from None
-        state = measure(self._state_of(done, tools))
+        state = self._state_of(done, tools, measure)
         self.done, self.undone = done, undone
         self._remember(done[-1].key, state, keep=False)
         return Applied(state, operation)
 
-    def _state_of(self, changes: tuple[Change, ...], tools: Tools) -> State:
+    def _state_of(self, changes: tuple[Change, ...], tools: Tools, measure: Callable[[State], State]) -> State:
         key = changes[-1].key
         if key in self._states:
             return self._states[key]
@@ -106,12 +106,14 @@ class Timeline:
         cached = self.cache.get(key, lambda: fresh(first, tools.data))
         if cached is not None:
             return cached
-        before = self._state_of(changes[:-1], tools) if len(changes) - 1 > start else None
+        before = self._state_of(changes[:-1], tools, measure) if len(changes) - 1 > start else None
         self.recomputed += 1
         applied = apply(changes[-1].operation, before, tools)
         if applied.operation != changes[-1].operation:
             raise Stopped  # half of it would be another state
-        return applied.state
+        made = measure(applied.state)
+        self.cache.put(key, made)
+        return made
 
     def _remember(self, key: str, state: State, *, keep: bool = True) -> None:
         self._states[key] = state

@@ -260,7 +260,7 @@ def _play(given: argparse.Namespace) -> int:
         return code
     from labbench.tui.app import main as start
 
-    return start(recording=session)
+    return start(recording=session, session_path=given.file)
 
 
 def _no_terminal() -> int:

@@ -110,7 +110,12 @@ class Worker:
         except BenchError as error:
             self.emit(Failed(error=str(error), operation=operation))
         except Stopped:
-            self.emit(Failed(error="stopped: the model is as before", operation=operation))
+            said = (
+                "stopped; what was done again is kept"
+                if isinstance(request, Restore)
+                else "stopped: the model is as before"
+            )
+            self.emit(Failed(error=said, operation=operation))
         except Exception as error:  # noqa: BLE001  # a bug must not end the worker: the state is whole
             traceback.print_exc()
             name = type(error).__name__

@@ -19,7 +19,7 @@ from labbench.session.operations import Load
 
 
 def load(operation: Load, data: Callable[[str, int], Data]) -> tuple[State, Load]:
-    """A new state and the operation as it was done: with the device's full name and the hash of the weights file."""
+    """A new state and the operation as it was done: with the hash of the weights file."""
     state = fresh(operation, data)
     if not operation.weights:
         return state, operation

@@ -124,6 +124,8 @@ def cut(operation: Prune, state: State, chosen: Chosen) -> tuple[State, tuple[st
         plans.append(Plan(group, loaded, scores))
     remarks += [f"left whole: {shortened(names)}, because {reason}" for reason, names in whole.items()]
     counts = _local_counts(operation, plans) if operation.scope == "layer" else _global_counts(operation, plans)
+    if operation.scope == "global" and plans and sum(counts) < (asked := _global_target(operation, plans)):
+        remarks.append(f"{sum(counts)} of {asked} channels went: one of each group stays")
     if not any(counts):
         why = f": {'; '.join(remarks)}" if not plans and remarks else ""
         already = f"; every group is already at {percent(operation.amount)}, or one filter each" if plans else ""
@@ -151,9 +153,13 @@ def _local_counts(operation: Prune, plans: list[Plan]) -> list[int]:
     return [max(0, plan.group.channels - keep) for plan, keep in zip(plans, kept, strict=True)]
 
 
-def _global_counts(operation: Prune, plans: list[Plan]) -> list[int]:
+def _global_target(operation: Prune, plans: list[Plan]) -> int:
     loaded, now = sum(plan.loaded for plan in plans), sum(plan.group.channels for plan in plans)
-    count = round(operation.amount * loaded) - (loaded - now)
+    return round(operation.amount * loaded) - (loaded - now)
+
+
+def _global_counts(operation: Prune, plans: list[Plan]) -> list[int]:
+    count = _global_target(operation, plans)
     spare = [plan.scores.sort().values[:-1] for plan in plans]  # one channel of each group stays
     ranked = sorted((float(score), number) for number, scores in enumerate(spare) for score in scores)
     first = [number for _, number in ranked[: max(0, count)]]

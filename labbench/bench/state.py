@@ -86,7 +86,7 @@ class State:
     """A model and everything that is remembered of it."""
 
     load: Load
-    """The operation that made it, with the device in full."""
+    """The operation that made it."""
     device: torch.device
     data: Data
     model: nn.Module

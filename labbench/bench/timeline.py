@@ -5,6 +5,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -97,23 +98,29 @@ class Timeline:
         return Applied(state, operation)
 
     def _state_of(self, changes: tuple[Change, ...], tools: Tools, measure: Callable[[State], State]) -> State:
-        key = changes[-1].key
-        if key in self._states:
-            return self._states[key]
         start = max(number for number, change in enumerate(changes) if isinstance(change.operation, Load))
-        first = changes[start].operation
-        assert isinstance(first, Load)
-        cached = self.cache.get(key, lambda: fresh(first, tools.data))
-        if cached is not None:
-            return cached
-        before = self._state_of(changes[:-1], tools, measure) if len(changes) - 1 > start else None
-        self.recomputed += 1
-        applied = apply(changes[-1].operation, before, tools)
-        if applied.operation != changes[-1].operation:
-            raise Stopped  # half of it would be another state
-        made = measure(applied.state)
-        self.cache.put(key, made)
-        return made
+        state: State | None = None
+        missing: list[Change] = []
+        for change in reversed(changes[start:]):
+            state = self._kept(change, changes[start], tools)
+            if state:
+                break
+            missing.append(change)
+        for change in reversed(missing):
+            self.recomputed += 1
+            applied = apply(change.operation, state, tools)
+            if applied.operation != change.operation:
+                raise Stopped  # half of it would be another state
+            state = measure(applied.state)
+            self.cache.put(change.key, state)
+        assert state is not None
+        return state
+
+    def _kept(self, change: Change, load: Change, tools: Tools) -> State | None:
+        if change.key in self._states:
+            return self._states[change.key]
+        assert isinstance(load.operation, Load)
+        return self.cache.get(change.key, partial(fresh, load.operation, tools.data))
 
     def _remember(self, key: str, state: State, *, keep: bool = True) -> None:
         self._states[key] = state

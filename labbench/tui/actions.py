@@ -200,7 +200,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("read", ("enter",), "read", "Read in full what the cursor is on: a layer, an operation, a note.", "Program"),
     Action("log", ("l",), "log", "Show the log and the events of this session.", "Program"),
     Action(
-        "restart", ("ctrl+r",), "restart worker", "Start the worker again after it died.", "Program", BENCH, ("gone",)
+        "restart",
+        ("ctrl+r",),
+        "restore",
+        "Start a dead worker again, or restore the session again.",
+        "Program",
+        BENCH,
+        ("gone",),
     ),
     Action("help", ("?", "f1"), "help", "Explain the screen, its keys and its words.", "Program"),
     Action("about", ("i",), "about", "Say which versions, device and folders these are.", "Program"),
@@ -292,7 +298,7 @@ def footer(situation: Situation) -> Sequence[Action]:
     """The keys that work now, most useful first, at most `FOOTER_KEYS`."""
     if situation.playing:
         kind = "player"
-    elif situation.running:
+    elif situation.running or situation.worker == "restoring":
         kind = "running"
     else:
         kind = "idle" if situation.model else "empty"
@@ -308,6 +314,7 @@ def _missing(need: str, situation: Situation) -> str:
                 "ready": "",
                 "starting": "the bench is warming up: a moment",
                 "restoring": "the session is being restored: a moment",
+                "unrestored": "the session is not restored: ctrl+r tries again, o opens another",
                 "gone": "the worker is gone: ctrl+r starts it again",
             }[situation.worker]
         case "idle":
@@ -315,7 +322,7 @@ def _missing(need: str, situation: Situation) -> str:
         case "model":
             return "" if situation.model else "no model is open: o opens one"
         case "running":
-            return "" if situation.running else "nothing is running"
+            return "" if situation.running or situation.worker == "restoring" else "nothing is running"
         case "undo":
             return "" if situation.undo else "nothing to undo: the model is as it was opened"
         case "redo":
@@ -323,5 +330,5 @@ def _missing(need: str, situation: Situation) -> str:
         case "recipe":
             return "" if situation.recipe else "no step of a recipe is left: o opens a recipe"
         case "gone":
-            return "" if situation.worker == "gone" else "the worker is alive"
+            return "" if situation.worker in ("gone", "unrestored") else "the worker is alive"
     raise ValueError(need)

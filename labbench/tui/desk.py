@@ -113,7 +113,7 @@ class Desk:
             self.stepper.onward = False
         self.send(Stop())
         learned = ": what was learned is kept" if self.running == "finetune" else ""
-        self._say(f"stopping {self.running}{learned}", "information")
+        self._say(f"stopping {self.running or 'the restoring: what was done again is kept'}{learned}", "information")
 
     def preview(self, operation: AnyOperation) -> str:
         """Ask what an operation would do; returns why not, or ""."""
@@ -145,7 +145,7 @@ class Desk:
             self._say(notice, "warning")
         self._switch(record)
         if self.worker == "ready":
-            self._restore()
+            self.restore()
 
     def save_as(self, path: Path) -> None:
         """Go on recording in another file, which gets all that happened."""
@@ -155,6 +155,11 @@ class Desk:
             self._say(f"the session cannot go on in {path}: {error.strerror or error}", "error")
         else:
             self._say(f"the session is in {path}", "information")
+
+    def restore(self) -> None:
+        """Bring the worker to where the session is."""
+        self.worker, self._restoring = "restoring", None
+        self._send(self.session.restore())
 
     # in
 
@@ -209,16 +214,16 @@ class Desk:
     def _take_ready(self, event: Ready) -> None:
         self._ready, self.worker = event, "ready"
         if self.session.changes:
-            self._restore()
+            self.restore()
         unsent, self._unsent = self._unsent, []
         for request in unsent:
             self._send(request)
 
     def _take_failure(self, event: Failed) -> None:
         restoring = self.worker == "restoring"
-        self._say(f"the session cannot be restored: {event.error}" if restoring else event.error, "error")
+        self._say(f"the session is not restored: {event.error}" if restoring else event.error, "error")
         if restoring:
-            self.worker = "ready"
+            self.worker = "unrestored"
         if isinstance(event.operation, Load):
             self._come_back()
         if event.operation is not None:  # else what runs is not meant
@@ -249,10 +254,6 @@ class Desk:
         elif self.stepper and self.stepper.onward:
             self.step_recipe(onward=True)
 
-    def _restore(self) -> None:
-        self.worker, self._restoring = "restoring", None
-        self._send(self.session.restore())
-
     def _begin_session(self) -> None:
         if self.session.steps or self.session.snapshot:
             self._left, self.record = self.record, Record()
@@ -270,7 +271,7 @@ class Desk:
         if self._left:
             self.record, self._left = self._left, None
             if self.worker == "ready":
-                self._restore()
+                self.restore()
 
     def _switch(self, record: Record) -> None:
         self.record.close()

@@ -166,7 +166,7 @@ DOING: dict[str, Doing] = {
     "slower": lambda app: app.play("slower"),
     "read": read,
     "log": log,
-    "restart": lambda app: app.start_worker(),
+    "restart": lambda app: app.desk.restore() if app.desk.worker == "unrestored" else app.start_worker(),
     "help": help_,
     "about": about,
     "palette": lambda app: app.action_command_palette(),

@@ -117,10 +117,8 @@ def _training(operation: Finetune, snapshot: Snapshot | None, catalogue: Catalog
     epochs = words.plural(operation.epochs, "epoch")
     lines = [f"{epochs} in steps of {operation.batch_size:,} images"]
     if isinstance(images, int):
-        steps = -(-images // operation.batch_size)
+        steps = max(1, images // operation.batch_size)  # a short last batch is dropped
         lines.append(f"{images:,} images to train on: {steps:,} steps an epoch, {operation.epochs * steps:,} in all")
-    elif dataset and "images" in dataset.facts:
-        lines.append(f"{dataset.name} has {dataset.facts['images']:,} images; most are for training")
     if operation.steps:
         lines.append(f"stops after step {operation.steps:,} at the latest")
     if snapshot:

@@ -5,7 +5,8 @@ from typing import Literal
 
 from labbench.session.events import Progress
 
-Worker = Literal["starting", "ready", "restoring", "gone"]
+Worker = Literal["starting", "ready", "restoring", "unrestored", "gone"]
+"""unrestored: it is there, but could not be brought to where the session is."""
 
 
 @dataclass(frozen=True)

@@ -281,7 +281,7 @@ async def test_a_death_is_told_once_and_a_second_one_offers_a_key():
         assert said(app).count("the worker was ended by SIGKILL (log: x)") == 1
         await pilot.press("p")
         assert any("ctrl+r" in sentence for sentence in said(app))
-        await until(pilot, lambda: "^r restart worker" in seen(app))
+        await until(pilot, lambda: "^r restore" in seen(app))
         await pilot.press("ctrl+r")
         await until(pilot, lambda: app.situation.worker == "starting")
 

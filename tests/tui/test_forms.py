@@ -93,7 +93,7 @@ async def test_the_mouse_alone_can_prune():
     app = Host(form("prune"))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
-        await pilot.click(field(app.first, "scope")._control, offset=(3, 0))
+        await pilot.click(field(app.first, "scope")._control, offset=(12, 0))
         await pilot.pause()
         await pilot.click("#submit")
         await until(pilot, lambda: app.result is not PENDING)

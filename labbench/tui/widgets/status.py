@@ -26,6 +26,8 @@ def status(session: Session, situation: Situation, width: int) -> Text:
             return text.append(f"{again} is being started")
         case "restoring":
             return text.append(_running(session, "restoring the session", situation.restoring, room))
+        case "unrestored":
+            return text.append("the session is not restored: ctrl+r tries again, o opens another")
         case "gone":
             return text.append("the worker is gone: ctrl+r starts it again; the session file has everything")
     if isinstance(session.problem, Failed):

@@ -232,6 +232,17 @@ def test_a_restore_that_cannot_be_had_is_refused(pipe: Pipe) -> None:
     assert "no model is open" in pipe.ask(Prune()).error
 
 
+def test_a_restore_can_be_stopped_and_then_goes_on_where_it_was(pipe: Pipe) -> None:
+    done = (LENET, Prune(amount=0.3), Finetune(epochs=10_000))
+    pipe.send(Restore(done=done))
+    while pipe.until(Progress).phase != "train":
+        pass
+    stopped = pipe.ask(Stop())
+    assert isinstance(stopped, Failed) and stopped.operation is None and not stopped.bug
+    assert "no model is open" in pipe.ask(Prune()).error
+    assert pipe.ask(Restore(done=done[:2])).recomputed == 0
+
+
 def test_an_export_is_loaded_again_with_equal_figures(pipe: Pipe, tmp_path: Path) -> None:
     pipe.ask(LENET)
     pipe.ask(Finetune(epochs=1))

@@ -286,6 +286,24 @@ async def test_a_death_is_told_once_and_a_second_one_offers_a_key():
         await until(pilot, lambda: app.situation.worker == "starting")
 
 
+async def test_a_long_restoring_can_be_stopped_and_tried_again():
+    session = lenet_session()
+    app = app_on(session)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(app, pilot)
+        app.desk.restore()
+        app.touch()
+        await until(pilot, lambda: "s stop" in seen(app))
+        await pilot.press("s")
+        await until(pilot, lambda: app.link.sent[-1:] == [Stop()])
+        app.link.hear(Failed(error="stopped; what was done again is kept"))
+        await until(pilot, lambda: app.situation.worker == "unrestored")
+        await pilot.press("t")
+        assert "the session is not restored: ctrl+r tries again, o opens another" in said(app)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: app.link.sent[-1:] == [session.restore()])
+
+
 async def test_quitting_a_run_asks_and_staying_stays():
     app = app_on(lenet_session())
     async with app.run_test(size=(120, 40)) as pilot:

@@ -17,8 +17,8 @@ from labbench.session.session import Session
 LINE_LIMIT = 64 * 2**20  # bytes of one event: a snapshot of 1,000 layers and 100 classes is under 1 MB
 TERM_AFTER, KILL_AFTER = 2.0, 4.5  # seconds after which a worker that was told to end is told louder; 5 is the promise
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Waiting threads sleep instead of spinning. On 2 cores ResNet-20 trained 10 % slower alone, and more than 9 times faster
-beside one busy program."""
+"""Waiting threads sleep instead of spinning: on 2 cores ResNet-20 trained 10 % slower alone, and more than 9 times
+faster beside one busy program."""
 LAST_WORDS = 4  # lines of its log that explain a worker's death
 
 

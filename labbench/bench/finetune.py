@@ -196,11 +196,12 @@ def train_mode(run: Run) -> None:
 
 
 def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
-    """One step of the optimizer; returns the loss on the device. Zeros and clusters hold after every step."""
+    """One step of the optimizer; zeros and clusters hold after it. Returns loss and accuracy, on the device."""
     factor = lr_factor(run.operation, run.steps, run.step)
     for group in run.optimizer.param_groups:
         group["lr"] = run.operation.lr * factor
-    loss = F.cross_entropy(run.model(x), y)
+    logits = run.model(x)
+    loss = F.cross_entropy(logits, y)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     with torch.no_grad():
@@ -212,30 +213,32 @@ def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
             weight.copy_(weight[first])  # equal to the last bit, however the optimizer rounds
         if run.masked:
             torch._foreach_mul_(run.masked, run.masks)
+        figures = torch.stack([loss, (logits.argmax(1) == y).float().mean()])
     run.step += 1
-    return loss.detach()
+    return figures
 
 
 def train_epoch(run: Run, epoch: int, report: Report, stopped: Callable[[], bool]) -> None:
     """One pass over the training split. Raises `Stopped`, or `BenchError` when the loss is no longer finite."""
     train_mode(run)
-    total = torch.zeros((), device=run.device)
-    recent = torch.zeros((), device=run.device)
+    total = torch.zeros(2, device=run.device)
+    recent = torch.zeros(2, device=run.device)
     recent_steps = 0
     for x, y in batches(run):
         if stopped() or (run.operation.steps and run.step >= run.operation.steps):
             raise Stopped
-        loss = train_step(run, x, y)
-        total += loss
-        recent += loss
+        figures = train_step(run, x, y)
+        total += figures
+        recent += figures
         recent_steps += 1
         if time.perf_counter() - run.reported >= REPORT_INTERVAL:
-            report_progress(run, epoch, float(recent) / recent_steps, report)
+            report_progress(run, epoch, float(recent[0]) / recent_steps, report)
             recent.zero_()
             recent_steps = 0
-    mean = float(total) / run.steps
-    check_finite(run, epoch, mean)
-    report(Metric(name="train/loss", x=epoch, y=mean))
+    loss, accuracy = (total / run.steps).tolist()
+    check_finite(run, epoch, loss)
+    report(Metric(name="train/loss", x=epoch, y=loss))
+    report(Metric(name="train/accuracy", x=epoch, y=accuracy))
 
 
 def report_progress(run: Run, epoch: int, loss: float, report: Report) -> None:

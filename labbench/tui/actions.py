@@ -135,14 +135,14 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "sort_left",
         ("<",),
-        "sort by the column left",
+        "sort leftward",
         "Sort by the column to the left; left of the first: network order.",
         "Layers",
     ),
     Action(
         "sort_right",
         (">",),
-        "sort by the column right",
+        "sort rightward",
         "Sort by the column to the right. A click on a column's head does it too.",
         "Layers",
     ),

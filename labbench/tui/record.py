@@ -34,6 +34,9 @@ class Record:
     def open(cls, path: Path) -> tuple["Record", str]:
         """Continue the session of a file; also a notice for the user, or "". Raises `BadFile`."""
         _, session, notice = read(path)
+        if session.running:
+            cut = f"{session.running.describe()} was not finished when the recording ended; the model is as before it"
+            notice = f"{notice}\n{cut}" if notice else cut
         try:
             return cls(path, session), notice
         except OSError as error:

@@ -249,13 +249,26 @@ def test_the_figures_are_those_of_the_weights_that_are_kept(small: Small) -> Non
 def test_a_run_reports_losses_figures_and_sparsities_epoch_by_epoch(small: Small) -> None:
     _, events = listened(small(), Finetune(epochs=3, **FEW))
     metrics = [event for event in events if isinstance(event, Metric)]
-    for name in ("train/loss", "validation/loss", "validation/accuracy", "sparsity"):
+    for name in ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy", "sparsity"):
         assert [event.x for event in metrics if event.name == name] == [1, 2, 3]
     progress = [event for event in events if isinstance(event, Progress)]
     assert progress
     assert all(event.phase == "train" and event.steps == 15 and event.rate > 0 for event in progress)
     assert [event.step for event in progress] == sorted({event.step for event in progress})
     assert [event.epoch for event in events if isinstance(event, Sparsity)] == [1, 2, 3]
+
+
+def test_the_training_figures_are_those_of_every_image_seen() -> None:
+    """With steps too small to move a weight they are the figures of the weights as they stand."""
+    state = state_of(nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), noise((3, 2, 2), classes=4))
+    images = len(state.data.on(state.device)["train"][0])
+    still = Finetune(epochs=1, lr=1e-30, weight_decay=0.0, batch_size=images // 4, augment=False, schedule="constant")
+    assert images % 4 == 0
+    _, events = listened(state, still)
+    seen = {event.name: event.y for event in events if isinstance(event, Metric)}
+    expected = evaluate(state.model, state.data, state.device, "train", lambda _: None)
+    assert seen["train/accuracy"] == pytest.approx(expected.top1)
+    assert seen["train/loss"] == pytest.approx(expected.loss)
 
 
 # Stopping

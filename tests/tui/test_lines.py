@@ -33,7 +33,7 @@ def test_heading_and_totals_fit_and_no_figure_is_cut(session, width):
 def test_totals_say_what_is_counted_and_what_was_before():
     text = totals(lenet_session(), 120).plain
     assert "430,500 → 215,500 non-zero" in text
-    assert "431,080 parameters" in text
+    assert "431,080 params" in text
     assert "100 distinct" not in text
     assert re.search(r"validation +97\.8 → 98\.3 % top-1", text)
     assert re.search(r"test +97\.2 % top-1", text)

@@ -7,7 +7,7 @@ from rich.style import Style
 from sample import lenet_rows
 
 from labbench.tui.widgets.histogram import histogram
-from labbench.tui.widgets.plot import Series, drawable, plot, steps, thin
+from labbench.tui.widgets.plot import Series, drawable, plot, runs, steps, thin
 
 PLAIN = Style()
 
@@ -63,3 +63,9 @@ def test_a_histogram_fits_and_counts_the_zeros(size):
     assert len(text.plain.splitlines()) <= size[1]
     if size[0] >= 40:
         assert "0 zeros" in text.plain
+
+
+def test_no_line_leads_from_one_run_to_the_next():
+    points = [(0.5, 9.0), (1.0, 3.0), (2.0, 1.0), (2.5, 8.0), (3.0, 2.0)]
+    assert runs(points, [0.0, 2.0]) == [([0.5, 1.0, 2.0], [9.0, 3.0, 1.0]), ([2.5, 3.0], [8.0, 2.0])]
+    assert runs([], [0.0]) == []

@@ -4,8 +4,9 @@ import pytest
 from fake_worker import ENVIRONMENT
 from sample import lenet_events, lenet_session
 
-from labbench.session.events import Ready
+from labbench.session.events import Ready, Started
 from labbench.session.jsonl import BadFile, read
+from labbench.session.operations import Finetune
 from labbench.tui.record import Record
 
 EVENTS = [event for _, event in lenet_events()]
@@ -83,3 +84,12 @@ def test_a_broken_file_is_refused(tmp_path):
     (tmp_path / "bad.jsonl").write_text("{}\nnonsense\n")
     with pytest.raises(BadFile, match=r"bad\.jsonl"):
         Record.open(tmp_path / "bad.jsonl")
+
+
+def test_a_run_that_the_end_of_the_recording_cut_off_is_told(tmp_path):
+    record = Record(tmp_path / "a.jsonl")
+    for event in [*EVENTS, Started(operation=Finetune(epochs=7))]:
+        record.take(event)
+    record.close()
+    _, notice = Record.open(tmp_path / "a.jsonl")
+    assert notice.startswith("finetune 7 epochs") and "was not finished" in notice

@@ -61,7 +61,7 @@ class HelpScreen(ModalScreen[None]):
     HelpScreen Dialog { max-width: 110; max-height: 100%; }
     HelpScreen .heading { text-style: bold underline; height: 2; padding-top: 1; }
     HelpScreen .line { height: auto; }
-    HelpScreen .key { width: 9; padding-right: 1; text-style: bold; }
+    HelpScreen .key { width: 10; padding-right: 1; text-style: bold; }
     HelpScreen .word { width: 18; padding-right: 1; height: auto; }
     HelpScreen .words { width: 1fr; height: auto; color: $text-muted; }
     """

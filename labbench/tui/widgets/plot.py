@@ -1,8 +1,10 @@
 """Curves as text: plotext draws, this keeps it from what it cannot draw and gives its colors to the theme."""
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import plotext
 from rich.style import Style
@@ -59,6 +61,12 @@ def thin(points: list[Point], columns: int) -> list[Point]:
     return kept
 
 
+def runs(points: Sequence[Point], borders: Sequence[float]) -> list[tuple[list[float], list[float]]]:
+    """The points of each run, as x and y: no line leads from the end of one to the beginning of the next."""
+    parts = (list(part) for _, part in groupby(points, key=lambda point: bisect.bisect_left(borders, point[0])))
+    return [([x for x, _ in part], [y for _, y in part]) for part in parts]
+
+
 def steps(low: float, high: float, most: int, whole: bool = False) -> list[float]:
     """Round numbers that divide a range into at most `most` parts."""
     span = high - low
@@ -95,12 +103,14 @@ def plot(
         if 0 < place < right:
             plotext.vline(place, BORDER_TAG)
     for one, points, tag in zip(series, drawn, TAGS, strict=False):
-        x, y = [point[0] for point in points], [point[1] for point in points]
-        if len(points) > 1:
-            plotext.plot(x, y, marker="braille", color=tag)
-        if one.marker or len(points) == 1:
-            every = -(-len(points) // SIGNS)
-            plotext.scatter(x[::every], y[::every], marker=one.marker or "•", color=tag)
+        for x, y in runs(points, borders):
+            if len(x) > 1:
+                plotext.plot(x, y, marker="braille", color=tag)
+            elif not one.marker:
+                plotext.scatter(x, y, marker="•", color=tag)
+        if one.marker:
+            signs = points[:: -(-len(points) // SIGNS) or 1]
+            plotext.scatter([x for x, _ in signs], [y for _, y in signs], marker=one.marker, color=tag)
     return _themed(plotext.build(), [one.style for one in series], border)
 
 

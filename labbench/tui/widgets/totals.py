@@ -57,7 +57,8 @@ def _whole(snapshot: Snapshot, live: int | None) -> list[str]:
     if snapshot.macs != snapshot.macs_loaded:
         macs = f"{short(snapshot.macs_loaded)} → {macs}"
     kept = count(total.now) if total.now == total.loaded else f"{count(total.loaded)} → {count(total.now)}"
-    return [f"{kept} parameters", f"{count(total.nonzero)} non-zero", times(total.ratio), f"MACs {macs}"]
+    masked = [f"{count(total.nonzero)} non-zero"] if total.nonzero != total.now else []
+    return [f"{kept} params", *masked, times(total.ratio), f"MACs {macs}"]
 
 
 def _accuracy(session: Session, split: str) -> list[str]:

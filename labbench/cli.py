@@ -105,6 +105,7 @@ def app_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", help="open this model at once, on --dataset (digits)")
     parser.add_argument("--dataset", help="open this data set at once, with --model (lenet-5)")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the model")
+    parser.add_argument("--data-option", action="append", default=[], metavar="NAME=VALUE", help="of the data set")
     parser.add_argument("--weights", default="", metavar="FILE", help="start from these weights")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--seed", type=int, default=0, help="of the initial weights")
@@ -219,11 +220,12 @@ def _load(given: argparse.Namespace) -> "Load | None":
     from labbench.session.operations import Load
 
     if not given.model and not given.dataset:
-        if given.option or given.weights:
-            raise BadInput("--option and --weights go with --model")
+        if given.option or given.data_option or given.weights:
+            raise BadInput("--option and --weights go with --model, --data-option goes with --dataset")
         return None
-    fields = {"weights": given.weights, "seed": given.seed, "device": given.device}
-    options = dict(_option(text) for text in given.option)
+    fields: dict[str, object] = {"weights": given.weights, "seed": given.seed, "device": given.device}
+    options = dict(_option("--option", text) for text in given.option)
+    fields["data_options"] = dict(_option("--data-option", text) for text in given.data_option)
     model, dataset = given.model or "lenet-5", given.dataset or "digits"
     load = operation_from({"op": "load", "model": model, "dataset": dataset, "options": options, **fields})
     check_names(load, shipped())
@@ -231,12 +233,12 @@ def _load(given: argparse.Namespace) -> "Load | None":
     return load
 
 
-def _option(text: str) -> "tuple[str, Value]":
+def _option(flag: str, text: str) -> "tuple[str, Value]":
     from labbench.session.check import BadInput
 
     name, sign, value = text.partition("=")
     if not sign or not name:
-        raise BadInput(f"--option takes NAME=VALUE, not {text}")
+        raise BadInput(f"{flag} takes NAME=VALUE, not {text}")
     if value in ("true", "false"):
         return name, value == "true"
     for kind in (int, float):

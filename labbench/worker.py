@@ -8,11 +8,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import msgspec
 import numpy as np
@@ -21,10 +21,11 @@ import torch
 from labbench import __version__, folders
 from labbench.bench.apply import Tools, apply
 from labbench.bench.checkpoints import Cache, save
+from labbench.bench.dataset import Dataset, Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.devices import available, machine
-from labbench.bench.errors import BenchError
-from labbench.bench.measure import Stopped, measured, never, snapshot
+from labbench.bench.errors import BenchError, Stopped, never
+from labbench.bench.measure import measured, snapshot
 from labbench.bench.methods import METHODS
 from labbench.bench.models import MODELS
 from labbench.bench.state import Data, State
@@ -49,7 +50,9 @@ from labbench.session.events import (
     Stop,
 )
 from labbench.session.jsonl import decode_request, encode
-from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Note
+from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Note, Value
+
+Options: TypeAlias = tuple[tuple[str, Value], ...]
 
 NICENESS = 10  # keys stay as quick as when idle, for about 3 % of the speed
 CACHE_LIMIT = 4 * 2**30  # bytes of checkpoints: 90 states of a ResNet-18
@@ -66,7 +69,7 @@ class Worker:
     timeline: Timeline
     stop: threading.Event = field(default_factory=threading.Event)
     requests: "queue.Queue[AnyRequest | BadInput | None]" = field(default_factory=queue.Queue)
-    _data: dict[tuple[str, int], Data] = field(default_factory=dict)
+    _data: dict[tuple[str, Options, int], Data] = field(default_factory=dict)
     _reported: float = 0.0
 
     def emit(self, event: AnyEvent) -> None:
@@ -83,14 +86,14 @@ class Worker:
             self._reported = now
         self.emit(event)
 
-    def data(self, name: str, side: int) -> Data:
-        """A data set by name, read once, at least `side` pixels high and wide."""
-        if (name, side) not in self._data:
+    def data(self, name: str, options: Mapping[str, Value], side: int) -> Data:
+        """A data set by name and checked options, read once, at least `side` pixels high and wide."""
+        key = name, tuple(sorted(options.items())), side
+        if key not in self._data:
             dataset = DATASETS[name]
-            if dataset.download:
-                self.report(Progress(phase="download", fraction=0.0, note=f"{name} into {self.data_dir}"))
-            self._data[name, side] = Data(name, dataset, dataset.read(self.data_dir), side)
-        return self._data[name, side]
+            reading = Reading(self.data_dir, self.report, self.stop.is_set)
+            self._data[key] = Data(name, dataset.read(reading, **options), dataset.flip, side)
+        return self._data[key]
 
     def handle(self, request: AnyRequest) -> None:
         """Do one request and answer it; whatever goes wrong is answered with `Failed`."""
@@ -234,18 +237,7 @@ def catalogue() -> Catalogue:
     return Catalogue(
         models=tuple(_model_entry(name) for name in MODELS),
         datasets=tuple(
-            entry_of(
-                name,
-                dataset.doc,
-                (),
-                {
-                    "images": sum(dataset.images.values()),
-                    **dataset.images,
-                    "shape": "×".join(map(str, dataset.shape)),
-                    "classes": len(dataset.classes),
-                    "download": dataset.download,
-                },
-            )
+            entry_of(name, dataset.doc, knobs_of(options_type(dataset.read)), _dataset_facts(dataset))
             for name, dataset in DATASETS.items()
         ),
         methods=tuple(_method_entry(name) for name in METHODS),
@@ -260,6 +252,17 @@ def _model_entry(name: str) -> Entry:
         parameters = sum(p.numel() for p in model.build((channels, model.side, model.side), 10).parameters())
     facts = {"parameters": parameters, "side": model.side}
     return entry_of(name, model.build.__doc__ or "", knobs_of(options_type(model.build)), facts)
+
+
+def _dataset_facts(dataset: Dataset) -> dict[str, Value]:
+    facts: dict[str, Value] = {"download": dataset.download}
+    if dataset.images:
+        facts |= {"images": sum(dataset.images.values()), **dataset.images}
+    if dataset.shape:
+        facts["shape"] = "×".join(map(str, dataset.shape))
+    if dataset.classes:
+        facts["classes"] = dataset.classes
+    return facts
 
 
 def _method_entry(name: str) -> Entry:

@@ -10,11 +10,11 @@ import torch
 from labbench.bench import pruning, surgery
 from labbench.bench.choice import choose, choose_unfrozen, shortened
 from labbench.bench.devices import one_thread
-from labbench.bench.errors import BenchError
+from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.finetune import finetune
-from labbench.bench.loading import load
-from labbench.bench.measure import Stopped, measured, never, unique_filters
-from labbench.bench.state import Data, State, weight_of
+from labbench.bench.loading import Find, load
+from labbench.bench.measure import measured, unique_filters
+from labbench.bench.state import State, weight_of
 from labbench.session.check import listed
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import (
@@ -41,8 +41,8 @@ def nobody(_: Progress | Metric | Sparsity) -> None:
 class Tools:
     """What an operation needs beside the state."""
 
-    data: Callable[[str, int], Data]
-    """A data set by name, at least so many pixels high and wide."""
+    data: Find
+    """A data set by name and checked options, at least so many pixels high and wide."""
     report: Callable[[Progress | Metric | Sparsity], None] = nobody
     stopped: Callable[[], bool] = never
 

@@ -1,14 +1,47 @@
-"""What a data set is to the bench: labelled uint8 images in three splits, and how they are shown to a model."""
+"""What a data set is to the bench: labelled images in three splits, and how they are shown to a model."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 from torch import Tensor
 
+from labbench.bench.errors import never
+from labbench.session.events import Progress
+
 Splits: TypeAlias = dict[str, tuple[Tensor, Tensor]]
-"""By "train", "validation", "test": images uint8 N×C×H×W and labels int64 N, on the CPU."""
+"""By "train", "validation", "test": images N×C×H×W and labels int64 N, on the CPU.
+
+The images are uint8 pixels, or floats that already are what a model takes (spectrograms)."""
+
+
+def nobody(_: Progress) -> None:
+    """The `report` of whoever does not listen."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a data set is read with: where, who hears how far it is, and whether to go on."""
+
+    data_dir: Path
+    """The data folder. What is downloaded goes there."""
+    report: Callable[[Progress], None] = nobody
+    """Of the phases "download" and "convert"."""
+    stopped: Callable[[], bool] = never
+    """Looked at several times a second; then `Stopped` is raised and nothing half-written stays."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """What reading gives."""
+
+    splits: Splits
+    classes: tuple[str, ...]
+    """By label."""
+    mean: tuple[float, ...] = ()
+    """Per channel, of pixels scaled to 0…1; of no meaning for floats."""
+    std: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -17,17 +50,17 @@ class Dataset:
 
     doc: str
     """The first line is the menu entry."""
-    classes: tuple[str, ...]
-    shape: tuple[int, int, int]
-    """Channels, height, width of the images as they are stored."""
-    images: Mapping[str, int]
-    """How many per split."""
-    mean: tuple[float, ...]
-    """Per channel, of pixels scaled to 0…1."""
-    std: tuple[float, ...]
+    read: Callable[..., Images]
+    """(Reading, **options) → Images. Its keyword-only arguments are the data set's options.
+
+    Raises `BenchError` where the images cannot be had, `Stopped`."""
     flip: bool
     """Whether a mirrored image is still of its class."""
-    read: Callable[[Path], Splits]
-    """From the data folder, downloading where needed. Raises `BenchError` where that cannot be."""
+    classes: int = 0
+    """How many; 0 where that depends on the options."""
+    shape: tuple[int, int, int] | None = None
+    """Channels, height, width of the images as they are stored; None where that depends on the options."""
+    images: Mapping[str, int] = field(default_factory=dict)
+    """How many per split; empty where that depends on the options."""
     download: bool = False
     """Whether the images have to be fetched once."""

@@ -14,8 +14,8 @@ from msgspec.structs import replace as with_fields
 from torch import Tensor, nn
 
 from labbench.bench.devices import pick
-from labbench.bench.errors import BenchError
-from labbench.bench.measure import Stopped, evaluate, never, sparsity
+from labbench.bench.errors import BenchError, Stopped, never
+from labbench.bench.measure import evaluate, sparsity
 from labbench.bench.state import BATCH_NORM, State, weight_of
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune

@@ -1,8 +1,9 @@
 """Opening a model on a data set: from a seed, or from a file of weights."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from msgspec.structs import replace as with_fields
@@ -15,10 +16,13 @@ from labbench.bench.errors import BenchError
 from labbench.bench.models import MODELS
 from labbench.bench.state import Data, State, trace_layers
 from labbench.session.check import listed, meant
-from labbench.session.operations import Load
+from labbench.session.operations import Load, Value
+
+Find: TypeAlias = Callable[[str, Mapping[str, Value], int], Data]
+"""A data set by name and checked options, at least so many pixels high and wide."""
 
 
-def load(operation: Load, data: Callable[[str, int], Data]) -> tuple[State, Load]:
+def load(operation: Load, data: Find) -> tuple[State, Load]:
     """A new state and the operation as it was done: with the hash of the weights file."""
     state = fresh(operation, data)
     if not operation.weights:
@@ -33,7 +37,7 @@ def load(operation: Load, data: Callable[[str, int], Data]) -> tuple[State, Load
     return checkpoints.fill(state, tensors, record, path), with_fields(operation, sha256=digest)
 
 
-def fresh(operation: Load, data: Callable[[str, int], Data]) -> State:
+def fresh(operation: Load, data: Find) -> State:
     """The state of a newly built model with weights from the seed, whatever file the operation names."""
     if operation.model not in MODELS:
         raise BenchError(
@@ -45,8 +49,9 @@ def fresh(operation: Load, data: Callable[[str, int], Data]) -> State:
         )
     model = MODELS[operation.model]
     options = checked_options(model.build, operation.options, operation.model)
+    data_options = checked_options(DATASETS[operation.dataset].read, operation.data_options, operation.dataset)
     device = pick(operation.device)
-    images = data(operation.dataset, model.side)
+    images = data(operation.dataset, data_options, model.side)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(operation.seed)
         built = model.build(images.shape, len(images.classes), **options)

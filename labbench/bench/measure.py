@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from labbench.bench.errors import Stopped, never
 from labbench.bench.state import Data, Layer, State, inputs_of, trace_layers
 from labbench.session.events import Progress, Sparsity
 from labbench.session.snapshot import Accuracy, LayerRow, Snapshot, Total
@@ -15,15 +16,6 @@ from labbench.session.snapshot import Accuracy, LayerRow, Snapshot, Total
 EVALUATION_BATCH = 256
 HISTOGRAM_BINS = 24
 HASH_SEED = 1_000_003
-
-
-class Stopped(Exception):
-    """The user stopped what was running."""
-
-
-def never() -> bool:
-    """The `stopped` of what cannot be stopped."""
-    return False
 
 
 def measured(state: State, split: str, report: Callable[[Progress], None], stopped: Callable[[], bool]) -> State:

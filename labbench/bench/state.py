@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labbench.bench.dataset import Dataset, Splits
+from labbench.bench.dataset import Images, Splits
 from labbench.session.operations import Load
 from labbench.session.snapshot import Accuracy
 
@@ -22,23 +22,28 @@ NORM = (*BATCH_NORM, nn.GroupNorm, nn.LayerNorm)
 class Data:
     """A data set, resized for one model and resident on the devices that asked for it."""
 
-    def __init__(self, name: str, dataset: Dataset, splits: Splits, side: int) -> None:
-        self.name, self.classes, self.flip = name, dataset.classes, dataset.flip
-        self._mean, self._std = dataset.mean, dataset.std
+    def __init__(self, name: str, images: Images, flip: bool, side: int) -> None:
+        self.name, self.classes, self.flip = name, images.classes, flip
+        self._mean, self._std = images.mean, images.std
         cpu = torch.device("cpu")
-        self._splits = {cpu: {split: (_resized(x, side), y) for split, (x, y) in splits.items()}}
+        self._splits = {cpu: {split: (_resized(x, side), y) for split, (x, y) in images.splits.items()}}
         self.shape = tuple(self._splits[cpu]["train"][0].shape[1:])
         """Channels, height, width."""
 
     def on(self, device: torch.device) -> Splits:
-        """The splits on a device: uint8 N×C×H×W and int64 N. Copied there the first time."""
+        """The splits on a device: N×C×H×W and int64 N. Copied there the first time."""
         if device not in self._splits:
             cpu = self._splits[torch.device("cpu")]
             self._splits[device] = {split: (x.to(device), y.to(device)) for split, (x, y) in cpu.items()}
         return self._splits[device]
 
     def normalized(self, x: Tensor) -> Tensor:
-        """uint8 N×C×H×W → float32 of the same shape, zero mean and unit variance per channel over the data set."""
+        """Images N×C×H×W → float32 of the same shape, as a model takes them.
+
+        Pixels: zero mean and unit variance per channel over the data set. Floats are that already.
+        """
+        if x.is_floating_point():
+            return x.float()
         mean = torch.tensor(self._mean, device=x.device).view(1, -1, 1, 1)
         std = torch.tensor(self._std, device=x.device).view(1, -1, 1, 1)
         return (x.float() / 255 - mean) / std
@@ -48,7 +53,7 @@ def _resized(x: Tensor, side: int) -> Tensor:
     if min(x.shape[-2:]) >= side:
         return x
     larger = F.interpolate(x.float(), size=(side, side), mode="bilinear", align_corners=False, antialias=False)
-    return larger.round().clamp(0, 255).to(torch.uint8)
+    return larger.to(x.dtype) if x.is_floating_point() else larger.round().clamp(0, 255).to(torch.uint8)
 
 
 @dataclass(frozen=True)

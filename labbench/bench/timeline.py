@@ -11,9 +11,9 @@ import msgspec
 
 from labbench.bench.apply import Applied, Tools, apply
 from labbench.bench.checkpoints import Cache
-from labbench.bench.errors import BenchError
+from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.loading import fresh
-from labbench.bench.measure import Stopped, fingerprint
+from labbench.bench.measure import fingerprint
 from labbench.bench.state import State
 from labbench.session.operations import AnyOperation, Evaluate, Load, Note, Redo, Undo
 from labbench.session.session import walk

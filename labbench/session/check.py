@@ -58,7 +58,8 @@ def check_names(operation: AnyOperation, catalogue: Catalogue) -> None:
     """Raise `BadInput` if the catalogue has no such model, data set or method, or not with these options."""
     match operation:
         case Load():
-            _check_name("data set", operation.dataset, catalogue.datasets)
+            dataset = _check_name("data set", operation.dataset, catalogue.datasets)
+            check_fields(dataset.name, dataset.knobs, operation.data_options)
             model = _check_name("model", operation.model, catalogue.models)
             check_fields(model.name, model.knobs, operation.options)
         case Prune():

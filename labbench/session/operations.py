@@ -27,6 +27,7 @@ class Load(Operation, frozen=True):
     model: Annotated[str, Meta(description="a name of the model catalogue")]
     dataset: Annotated[str, Meta(description="a name of the data set catalogue")]
     options: Annotated[dict[str, Value], Meta(description="the model's own options, such as depth")] = {}
+    data_options: Annotated[dict[str, Value], Meta(description="the data set's own options, such as a folder")] = {}
     weights: Annotated[str, Meta(description="file of weights to start from; empty: initialized from the seed")] = ""
     sha256: Annotated[str, Meta(description="hash of that file, recorded when it was read; empty: any")] = ""
     seed: Seed = 0
@@ -34,7 +35,7 @@ class Load(Operation, frozen=True):
 
     def describe(self) -> str:
         start = f" from {self.weights}" if self.weights else ""
-        return f"open {self.model}{_options(self.options)} on {self.dataset}{start}"
+        return f"open {self.model}{_options(self.options)} on {self.dataset}{_options(self.data_options)}{start}"
 
 
 class Freeze(Operation, frozen=True):

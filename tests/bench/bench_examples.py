@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from labbench.bench.apply import Applied, Tools, apply
-from labbench.bench.dataset import Dataset
+from labbench.bench.dataset import Images
 from labbench.bench.measure import fingerprint
 from labbench.bench.state import BATCH_NORM, Data, State, trace_layers
 from labbench.session.operations import AnyOperation, Load
@@ -31,17 +31,9 @@ def noise(shape: tuple[int, int, int], classes: int = 10, images: int = 24, flip
         for split in ("train", "validation", "test")
     }
     channels = shape[0]
-    dataset = Dataset(
-        doc="noise",
-        classes=tuple(f"class {number}" for number in range(classes)),
-        shape=shape,
-        images=dict.fromkeys(splits, images),
-        mean=(0.5,) * channels,
-        std=(0.25,) * channels,
-        flip=flip,
-        read=lambda _: splits,
-    )
-    return Data("noise", dataset, splits, shape[-1])
+    names = tuple(f"class {number}" for number in range(classes))
+    found = Images(splits, names, mean=(0.5,) * channels, std=(0.25,) * channels)
+    return Data("noise", found, flip, shape[-1])
 
 
 def state_of(model: nn.Module, data: Data) -> State:
@@ -95,7 +87,7 @@ def do(state: State, *operations: AnyOperation, tools: Tools | None = None) -> S
 
 def doing(state: State, operation: AnyOperation, tools: Tools | None = None) -> Applied:
     """What came of one operation."""
-    return apply(operation, state, tools or Tools(lambda name, side: state.data))
+    return apply(operation, state, tools or Tools(lambda name, options, side: state.data))
 
 
 def hooks(model: nn.Module) -> int:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from bench_examples import Opened, Small, picture, state_of
 
 from labbench.bench.apply import Tools, apply
-from labbench.bench.dataset import Splits
+from labbench.bench.dataset import Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.models.resnet import ResNet
 from labbench.bench.state import Data, State
@@ -30,17 +31,17 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def data() -> Callable[[str, int], Data]:
     """The digits, few of them, at least so many pixels high and wide."""
-    splits: Splits = DATASETS["digits"].read(Path("/nowhere"))
+    images = DATASETS["digits"].read(Reading(Path("/nowhere")))
     few = {}
-    for name, (x, y) in splits.items():
+    for name, (x, y) in images.splits.items():
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[: IMAGES[name]]
         few[name] = x[order], y[order]
-    return functools.cache(lambda name, side: Data(name, DATASETS[name], few, side))
+    return functools.cache(lambda name, side: Data(name, replace(images, splits=few), DATASETS[name].flip, side))
 
 
 @pytest.fixture(scope="session")
 def tools(data: Callable[[str, int], Data]) -> Tools:
-    return Tools(data)
+    return Tools(lambda name, options, side: data(name, side))
 
 
 @pytest.fixture(scope="session")

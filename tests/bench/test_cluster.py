@@ -8,8 +8,8 @@ from sklearn.cluster import KMeans
 
 from labbench.bench import surgery
 from labbench.bench.apply import Tools
-from labbench.bench.errors import BenchError
-from labbench.bench.measure import Stopped, fingerprint, snapshot, unique_filters
+from labbench.bench.errors import BenchError, Stopped
+from labbench.bench.measure import fingerprint, snapshot, unique_filters
 from labbench.bench.state import State
 from labbench.session.events import Sparsity
 from labbench.session.operations import Cluster, Finetune, Freeze, Prune, Unprune
@@ -150,7 +150,7 @@ def test_filters_of_one_cluster_stay_equal_to_the_last_bit_while_they_train(smal
     )
     assert set(state.clusters) <= set(state.masks)
     seen: list[Sparsity] = []
-    tools = Tools(lambda name, side: state.data, lambda e: seen.append(e) if isinstance(e, Sparsity) else None)
+    tools = Tools(lambda name, options, side: state.data, lambda e: seen.append(e) if isinstance(e, Sparsity) else None)
     after = do(state, Finetune(epochs=4, batch_size=32, keep="last", **training), tools=tools)
     for name in state.clusters:
         assert not torch.equal(after.weight(name), state.weight(name))
@@ -210,4 +210,8 @@ def test_clusters_outlive_unpruning_and_stay_equal(small: Small) -> None:
 def test_a_stop_between_two_layers_leaves_the_state_as_it_was(small: Small) -> None:
     state, calls = small(), iter([False, True])
     with untouched(state), pytest.raises(Stopped):
-        doing(state, Cluster(layers=CONVS, k=2), Tools(lambda name, side: state.data, stopped=lambda: next(calls)))
+        doing(
+            state,
+            Cluster(layers=CONVS, k=2),
+            Tools(lambda name, options, side: state.data, stopped=lambda: next(calls)),
+        )

@@ -13,9 +13,9 @@ from torch import nn
 
 from labbench.bench import finetune as training
 from labbench.bench.apply import Applied, Tools, apply
-from labbench.bench.errors import BenchError
+from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.finetune import batches, cropped, lr_factor, set_up
-from labbench.bench.measure import Stopped, evaluate, fingerprint
+from labbench.bench.measure import evaluate, fingerprint
 from labbench.bench.models.resnet import ResNet
 from labbench.bench.state import State
 from labbench.session.events import Metric, Progress, Sparsity
@@ -44,7 +44,7 @@ def moved(before: State, after: State) -> set[str]:
 
 def listened(state: State, operation: Finetune, stopped: Callable[[], bool] = lambda: False) -> tuple[Applied, list]:
     events: list[Progress | Metric | Sparsity] = []
-    return apply(operation, state, Tools(lambda name, side: state.data, events.append, stopped)), events
+    return apply(operation, state, Tools(lambda name, options, side: state.data, events.append, stopped)), events
 
 
 # Frozen layers
@@ -320,7 +320,7 @@ def test_a_run_stopped_anywhere_is_done_again_to_the_same_weights(
 
     def run(operation: Finetune, stopped: Callable[[], bool]) -> Applied:
         measured.clear()
-        return apply(operation, state, Tools(lambda name, side: state.data, note, stopped))
+        return apply(operation, state, Tools(lambda name, options, side: state.data, note, stopped))
 
     monkeypatch.setattr(training, "evaluate", measure)
     count = After(math.inf)

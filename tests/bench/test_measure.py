@@ -13,7 +13,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_s
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from labbench.bench.measure import Stopped, accuracy_of, evaluate, fingerprint, histogram, snapshot, unique_filters
+from labbench.bench.errors import Stopped
+from labbench.bench.measure import accuracy_of, evaluate, fingerprint, histogram, snapshot, unique_filters
 from labbench.bench.state import State, trace_layers
 from labbench.session.events import Progress
 from labbench.session.operations import Cluster, Evaluate, Finetune, Freeze, Prune, Unprune

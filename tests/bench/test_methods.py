@@ -279,4 +279,4 @@ def test_nothing_but_load_works_before_a_model_is_open() -> None:
 
     for operation in (Prune(), Finetune(), Unprune()):
         with pytest.raises(BenchError, match="no model is open: load one first"):
-            apply(operation, None, Tools(lambda name, side: pytest.fail("no data is needed")))
+            apply(operation, None, Tools(lambda name, options, side: pytest.fail("no data is needed")))

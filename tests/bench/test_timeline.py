@@ -10,8 +10,8 @@ from bench_examples import picture
 from labbench.bench import timeline as timelines
 from labbench.bench.apply import Tools
 from labbench.bench.checkpoints import Cache
-from labbench.bench.errors import BenchError
-from labbench.bench.measure import Stopped, fingerprint, measured
+from labbench.bench.errors import BenchError, Stopped
+from labbench.bench.measure import fingerprint, measured
 from labbench.bench.state import State
 from labbench.bench.timeline import IN_MEMORY, Timeline
 from labbench.session.operations import (

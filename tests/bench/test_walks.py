@@ -109,7 +109,7 @@ def test_whatever_is_done_in_whatever_order_holds_together(
     for _ in range(STEPS):
         operation, before = any_operation(dice), picture(state)
         try:
-            made = doing(state, operation, Tools(lambda name, side: loaded.data)).state
+            made = doing(state, operation, Tools(lambda name, options, side: loaded.data)).state
         except BenchError as error:
             assert str(error), operation
             assert picture(state) == before

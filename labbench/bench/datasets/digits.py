@@ -1,16 +1,14 @@
 """The handwritten digits that come with scikit-learn: real, small, and there without a network."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
-from labbench.bench.dataset import Dataset, Splits
+from labbench.bench.dataset import Dataset, Images, Reading
 
 IMAGES = {"train": 1_077, "validation": 360, "test": 360}
 
 
-def read(data_dir: Path) -> Splits:
+def read(reading: Reading) -> Images:
     """The digits of scikit-learn; the folder is not looked at."""
     from sklearn.datasets import load_digits  # costs half a second, so only when asked
 
@@ -23,7 +21,8 @@ def read(data_dir: Path) -> Splits:
     rest, test = _every_so_often(rest, IMAGES["test"])
     train, validation = _every_so_often(rest, IMAGES["validation"])
     parts = {"train": train, "validation": validation, "test": test}
-    return {split: (images[part], labels[part]) for split, part in parts.items()}
+    splits = {split: (images[part], labels[part]) for split, part in parts.items()}
+    return Images(splits, tuple("0123456789"), mean=(0.3052,), std=(0.3759,))
 
 
 def _every_so_often(indices: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -39,11 +38,9 @@ DIGITS = Dataset(
     Come with scikit-learn: the test part of "Optical Recognition of Handwritten Digits"
     (Alpaydin and Kaynak, UCI 1998), 13 writers, 17 grays.
     A fixed stratified split: 1,077 to train, 360 to validate, 360 to test.""",
-    classes=tuple("0123456789"),
+    read=read,
+    flip=False,
+    classes=10,
     shape=(1, 8, 8),
     images=IMAGES,
-    mean=(0.3052,),
-    std=(0.3759,),
-    flip=False,
-    read=read,
 )

@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from functools import cache, partial
 from math import cos, pi, sin, sqrt
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from labbench.bench.dataset import Dataset, Splits
+from labbench.bench.dataset import Dataset, Images, Reading, Splits
 
 IMAGES = {"train": 6_000, "validation": 1_000, "test": 1_000}
 SIDE = 32
@@ -87,9 +86,9 @@ SHAPES_BY_NAME: dict[str, Callable[[Field, Field], Field]] = {
 }
 
 
-def read(data_dir: Path) -> Splits:
+def read(reading: Reading) -> Images:
     """The pictures, drawn once a process; the folder is not looked at."""
-    return dict(_drawn())
+    return Images(dict(_drawn()), tuple(SHAPES_BY_NAME), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
 @cache
@@ -163,11 +162,9 @@ SHAPES = Dataset(
     A stand-in for CIFAR: disc to arrow, at any place, size, angle and color, on waves, behind strokes
     and noise; seeded, the same everywhere. Nothing here was photographed: figures on it say nothing
     about CIFAR. 6,000 to train, 1,000 to validate, 1,000 to test.""",
-    classes=tuple(SHAPES_BY_NAME),
+    read=read,
+    flip=True,
+    classes=len(SHAPES_BY_NAME),
     shape=(3, SIDE, SIDE),
     images=IMAGES,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.25, 0.25, 0.25),
-    flip=True,
-    read=read,
 )

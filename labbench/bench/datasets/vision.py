@@ -5,7 +5,7 @@ It checks every download by its MD5, so no other pickle than the published ones 
 
 import warnings
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labbench.bench.dataset import Dataset, Splits
+from labbench.bench.dataset import Dataset, Images, Reading
 from labbench.bench.errors import BenchError
+from labbench.session.events import Progress
 
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 CIFAR10_FILES = (*(f"data_batch_{turn}" for turn in range(1, 6)), "test_batch", "batches.meta")
@@ -38,24 +39,46 @@ CIFAR100_CLASSES = tuple(
 FAILURES = (OSError, RuntimeError, HTTPException, ValueError, AssertionError)
 
 
-def _read(data_dir: Path, *, name: str, source: str, folder: str, files: Sequence[str], held_out: int) -> Splits:
-    """The splits of one of torchvision's classes; one image in `held_out` of its training part validates."""
-    from torchvision import datasets  # costs a second, so only when asked
+@dataclass(frozen=True)
+class Published:
+    """One of torchvision's data sets, and what it does not tell before its files are there."""
 
-    reader = getattr(datasets, source)
-    try:
-        # NumPy 2.4.0 to 2.4.4 warn of how a pickle of 2009, as CIFAR is, spells its dtype (numpy#31177).
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
-            train, test = (reader(data_dir, train=part, download=True) for part in (True, False))
-        images, labels = _tensors(train)
-        test_part = _tensors(test)
-    except FAILURES as error:
-        raise BenchError(_trouble(name, data_dir / folder, files, error)) from error
-    # NumPy keeps the stream of RandomState frozen, so this split is the same with every version.
-    shuffled = torch.from_numpy(np.random.RandomState(1).permutation(len(labels)))
-    kept, held = shuffled[len(labels) // held_out :], shuffled[: len(labels) // held_out]
-    return {"train": (images[kept], labels[kept]), "validation": (images[held], labels[held]), "test": test_part}
+    name: str
+    source: str
+    """The class in `torchvision.datasets`."""
+    folder: str
+    """Under the data folder."""
+    files: Sequence[str]
+    held_out: int
+    """One image in so many of the training part validates."""
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def read(self, reading: Reading) -> Images:
+        """The images, downloaded where they are not there."""
+        from torchvision import datasets  # costs a second, so only when asked
+
+        reading.report(Progress(phase="download", fraction=0.0, note=f"{self.name} into {reading.data_dir}"))
+        reader = getattr(datasets, self.source)
+        try:
+            # NumPy 2.4.0 to 2.4.4 warn of how a pickle of 2009, as CIFAR is, spells its dtype (numpy#31177).
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
+                train, test = (reader(reading.data_dir, train=part, download=True) for part in (True, False))
+            images, labels = _tensors(train)
+            test_part = _tensors(test)
+        except FAILURES as error:
+            raise BenchError(_trouble(self.name, reading.data_dir / self.folder, self.files, error)) from error
+        # NumPy keeps the stream of RandomState frozen, so this split is the same with every version.
+        shuffled = torch.from_numpy(np.random.RandomState(1).permutation(len(labels)))
+        kept, held = shuffled[len(labels) // self.held_out :], shuffled[: len(labels) // self.held_out]
+        splits = {
+            "train": (images[kept], labels[kept]),
+            "validation": (images[held], labels[held]),
+            "test": test_part,
+        }
+        return Images(splits, self.classes, self.mean, self.std)
 
 
 def _tensors(part: Any) -> tuple[Tensor, Tensor]:
@@ -84,13 +107,20 @@ MNIST = Dataset(
 
     LeCun, Cortes and Burges 1998. 50,000 to train, 10,000 of the training file to validate (seed 1), 10,000 to test.
     Found in the data folder as MNIST/raw/train-images-idx3-ubyte and so on, packed (.gz) or not.""",
-    classes=tuple("0123456789"),
+    read=Published(
+        name="mnist",
+        source="MNIST",
+        folder="MNIST/raw",
+        files=IDX_FILES,
+        held_out=6,
+        classes=tuple("0123456789"),
+        mean=(0.1307,),
+        std=(0.3081,),
+    ).read,
+    flip=False,
+    classes=10,
     shape=(1, 28, 28),
     images={"train": 50_000, "validation": 10_000, "test": 10_000},
-    mean=(0.1307,),
-    std=(0.3081,),
-    flip=False,
-    read=partial(_read, name="mnist", source="MNIST", folder="MNIST/raw", files=IDX_FILES, held_out=6),
     download=True,
 )
 
@@ -100,26 +130,31 @@ FASHION_MNIST = Dataset(
     Xiao, Rasul and Vollgraf 2017 (arXiv 1708.07747), made to take the place of MNIST: same files, same size, harder.
     50,000 to train, 10,000 of the training file to validate (seed 1), 10,000 to test.
     Found in the data folder as FashionMNIST/raw/train-images-idx3-ubyte and so on, packed (.gz) or not.""",
-    classes=(
-        "T-shirt/top",
-        "trouser",
-        "pullover",
-        "dress",
-        "coat",
-        "sandal",
-        "shirt",
-        "sneaker",
-        "bag",
-        "ankle boot",
-    ),
+    read=Published(
+        name="fashion-mnist",
+        source="FashionMNIST",
+        folder="FashionMNIST/raw",
+        files=IDX_FILES,
+        held_out=6,
+        classes=(
+            "T-shirt/top",
+            "trouser",
+            "pullover",
+            "dress",
+            "coat",
+            "sandal",
+            "shirt",
+            "sneaker",
+            "bag",
+            "ankle boot",
+        ),
+        mean=(0.2860,),
+        std=(0.3530,),
+    ).read,
+    flip=True,
+    classes=10,
     shape=(1, 28, 28),
     images={"train": 50_000, "validation": 10_000, "test": 10_000},
-    mean=(0.2860,),
-    std=(0.3530,),
-    flip=True,
-    read=partial(
-        _read, name="fashion-mnist", source="FashionMNIST", folder="FashionMNIST/raw", files=IDX_FILES, held_out=6
-    ),
     download=True,
 )
 
@@ -129,15 +164,20 @@ CIFAR10 = Dataset(
     Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
     45,000 to train, 5,000 of the training files to validate (seed 1), 10,000 to test.
     Found in the data folder as cifar-10-batches-py or cifar-10-python.tar.gz.""",
-    classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    read=Published(
+        name="cifar10",
+        source="CIFAR10",
+        folder="cifar-10-batches-py",
+        files=CIFAR10_FILES,
+        held_out=10,
+        classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+    ).read,
+    flip=True,
+    classes=10,
     shape=(3, 32, 32),
     images={"train": 45_000, "validation": 5_000, "test": 10_000},
-    mean=(0.4914, 0.4822, 0.4465),
-    std=(0.2470, 0.2435, 0.2616),
-    flip=True,
-    read=partial(
-        _read, name="cifar10", source="CIFAR10", folder="cifar-10-batches-py", files=CIFAR10_FILES, held_out=10
-    ),
     download=True,
 )
 
@@ -147,14 +187,19 @@ CIFAR100 = Dataset(
     Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images"; the fine labels.
     45,000 to train, 5,000 of the training file to validate (seed 1), 10,000 to test.
     Found in the data folder as cifar-100-python or cifar-100-python.tar.gz.""",
-    classes=CIFAR100_CLASSES,
+    read=Published(
+        name="cifar100",
+        source="CIFAR100",
+        folder="cifar-100-python",
+        files=CIFAR100_FILES,
+        held_out=10,
+        classes=CIFAR100_CLASSES,
+        mean=(0.5071, 0.4865, 0.4409),
+        std=(0.2673, 0.2564, 0.2762),
+    ).read,
+    flip=True,
+    classes=100,
     shape=(3, 32, 32),
     images={"train": 45_000, "validation": 5_000, "test": 10_000},
-    mean=(0.5071, 0.4865, 0.4409),
-    std=(0.2673, 0.2564, 0.2762),
-    flip=True,
-    read=partial(
-        _read, name="cifar100", source="CIFAR100", folder="cifar-100-python", files=CIFAR100_FILES, held_out=10
-    ),
     download=True,
 )

@@ -1,7 +1,7 @@
 """Where work begins: a model on a data set on a device, or a file to go on with."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from textual.widgets import Button, Input, OptionList, Static
 
 from labbench.session.catalogue import Catalogue, Entry, knobs_of
 from labbench.session.events import Environment, Ready
-from labbench.session.operations import Load
+from labbench.session.operations import Load, Value
 from labbench.tui import sources, words
 from labbench.tui.advanced import Advanced
 from labbench.tui.fields import Field
@@ -44,7 +44,7 @@ class OpenScreen(ModalScreen[Load | Path | None]):
     OpenScreen #dataset { width: 1fr; height: 100%; }
     OpenScreen #device { width: 16; height: 100%; }
     OpenScreen #about { height: auto; padding: 0 1; color: $text-muted; }
-    OpenScreen #options { height: auto; padding: 0 1; }
+    OpenScreen .options { height: auto; padding: 0 1; }
     OpenScreen Advanced { padding: 0 1; }
     OpenScreen #sessions { height: 6; }
     OpenScreen #empty { height: auto; padding: 0 1; color: $text-muted; margin-top: 1; }
@@ -91,7 +91,8 @@ class OpenScreen(ModalScreen[Load | Path | None]):
                         yield Menu("data", self._datasets(), last.dataset if last else FIRST_DATASET, id="dataset")
                         yield Menu("device", self._devices(), last.device if last else AUTO, id="device")
                     yield Static("", id="about", markup=False)
-                    yield Vertical(id="options")
+                    yield Vertical(id="options", classes="options")
+                    yield Vertical(id="data-options", classes="options")
                     yield Advanced(
                         Field(knobs["weights"], last.weights if last else None, judge=_judge_weights),
                         Field(knobs["seed"], last.seed if last else None),
@@ -116,6 +117,7 @@ class OpenScreen(ModalScreen[Load | Path | None]):
         """Describe what is chosen."""
         self._say_state()
         await self._describe_model()
+        await self._describe_dataset()
 
     def set_ready(self, ready: Ready) -> None:
         """The worker is there: take its devices and its catalogue. What is chosen stays chosen."""
@@ -136,12 +138,19 @@ class OpenScreen(ModalScreen[Load | Path | None]):
         if not model or not dataset or any(field.problem for field in fields):
             return None
         weights, seed = (field.value for field in self.query_one(Advanced).fields)
-        options = {
-            field.knob.name: field.value
-            for field in self.query_one("#options").query(Field)
-            if field.value != field.knob.default
-        }
-        return Load(model=model, dataset=dataset, options=options, weights=weights, seed=seed, device=device or AUTO)
+        return Load(
+            model=model,
+            dataset=dataset,
+            options=self._options("#options"),
+            data_options=self._options("#data-options"),
+            weights=weights,
+            seed=seed,
+            device=device or AUTO,
+        )
+
+    def _options(self, where: str) -> dict[str, Value]:
+        fields = self.query_one(where).query(Field)
+        return {field.knob.name: field.value for field in fields if field.value != field.knob.default}
 
     @on(Menu.Entered, "#model, #dataset, #device")
     def action_load(self) -> None:
@@ -194,15 +203,23 @@ class OpenScreen(ModalScreen[Load | Path | None]):
 
     @on(OptionList.OptionHighlighted, "#model")
     async def _describe_model(self) -> None:
-        options = self.query_one("#options")
-        model = self.query_one("#model", Menu).value or ""
-        entry = self._catalogue.entry("models", model)
-        known = self._last.options if self._last and self._last.model == model else {}
+        name = self.query_one("#model", Menu).value or ""
+        known = self._last.options if self._last and self._last.model == name else {}
+        await self._ask("#options", self._catalogue.entry("models", name), known)
+
+    @on(OptionList.OptionHighlighted, "#dataset")
+    async def _describe_dataset(self) -> None:
+        name = self.query_one("#dataset", Menu).value or ""
+        known = self._last.data_options if self._last and self._last.dataset == name else {}
+        await self._ask("#data-options", self._catalogue.entry("datasets", name), known)
+
+    async def _ask(self, where: str, entry: Entry | None, known: Mapping[str, Value]) -> None:
+        """Fields for the options of what is chosen, with what was chosen for it before."""
+        options = self.query_one(where)
         await options.remove_children()
         await options.mount_all([Field(knob, known.get(knob.name)) for knob in (entry.knobs if entry else ())])
         self._describe()
 
-    @on(OptionList.OptionHighlighted, "#dataset")
     @on(OptionList.OptionHighlighted, "#device")
     def _describe(self) -> None:
         model = self._catalogue.entry("models", self.query_one("#model", Menu).value or "")

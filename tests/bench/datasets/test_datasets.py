@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from labbench.bench.dataset import Splits
+from labbench.bench.dataset import Images, Reading, Splits
 from labbench.bench.datasets import DATASETS
+from labbench.bench.datasets.vision import Published
 
 OFFLINE = [name for name, dataset in DATASETS.items() if not dataset.download]
 
@@ -20,8 +21,13 @@ def offline(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def splits(offline: str) -> Splits:
-    return DATASETS[offline].read(Path("/nowhere"))
+def images(offline: str) -> Images:
+    return DATASETS[offline].read(Reading(Path("/nowhere")))
+
+
+@pytest.fixture(scope="module")
+def splits(images: Images) -> Splits:
+    return images.splits
 
 
 def test_the_menu_begins_with_what_works_offline():
@@ -40,10 +46,14 @@ def test_an_entry_describes_itself_on_a_line_of_a_small_terminal(name):
 def test_an_entry_is_consistent(name):
     dataset = DATASETS[name]
     assert list(dataset.images) == ["train", "validation", "test"]
-    assert len(dataset.mean) == len(dataset.std) == dataset.shape[0]
-    assert all(0 < mean < 1 for mean in dataset.mean)
-    assert all(0 < std < 1 for std in dataset.std)
-    assert len(set(dataset.classes)) == len(dataset.classes)
+    if isinstance(source := getattr(dataset.read, "__self__", None), Published):
+        check_images(dataset, source.classes, source.mean, source.std)
+
+
+def check_images(dataset, classes, mean, std):
+    assert len(mean) == len(std) == dataset.shape[0]
+    assert all(0 < value < 1 for value in (*mean, *std))
+    assert len(set(classes)) == len(classes) == dataset.classes
 
 
 def test_shapes_say_that_they_are_generated():
@@ -62,7 +72,7 @@ def test_images_and_labels_are_what_the_entry_promises(offline, splits):
 
 
 def test_every_class_is_in_every_split_in_like_proportion(offline, splits):
-    classes = len(DATASETS[offline].classes)
+    classes = DATASETS[offline].classes
     for _, labels in splits.values():
         share = torch.bincount(labels, minlength=classes) / len(labels)
         assert len(share) == classes
@@ -77,10 +87,11 @@ def test_no_image_is_in_two_splits(splits):
         seen |= here
 
 
-def test_mean_and_deviation_are_those_of_the_training_images(offline, splits):
-    pixels = splits["train"][0] / 255
-    assert pixels.mean((0, 2, 3)).tolist() == pytest.approx(DATASETS[offline].mean, abs=0.005)
-    assert pixels.std((0, 2, 3)).tolist() == pytest.approx(DATASETS[offline].std, abs=0.005)
+def test_mean_and_deviation_are_those_of_the_training_images(offline, images):
+    check_images(DATASETS[offline], images.classes, images.mean, images.std)
+    pixels = images.splits["train"][0] / 255
+    assert pixels.mean((0, 2, 3)).tolist() == pytest.approx(images.mean, abs=0.005)
+    assert pixels.std((0, 2, 3)).tolist() == pytest.approx(images.std, abs=0.005)
 
 
 def test_every_process_reads_the_same_with_any_number_of_threads(offline, splits):
@@ -89,8 +100,9 @@ def test_every_process_reads_the_same_with_any_number_of_threads(offline, splits
 import hashlib, sys, torch
 from pathlib import Path
 torch.set_num_threads({1 if torch.get_num_threads() > 1 else 3})
+from labbench.bench.dataset import Reading
 from labbench.bench.datasets import DATASETS
-for split, (images, labels) in DATASETS[{offline!r}].read(Path("/nowhere")).items():
+for split, (images, labels) in DATASETS[{offline!r}].read(Reading(Path("/nowhere"))).splits.items():
     print(split, hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest())
 """
     assert _python(program).strip() == digest

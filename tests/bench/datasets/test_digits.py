@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from sklearn.datasets import load_digits
 
+from labbench.bench.dataset import Reading
 from labbench.bench.datasets import DATASETS
 
 
@@ -15,20 +16,20 @@ def test_every_digit_of_scikit_learn_is_in_one_split_with_its_label():
         (image.astype(int).tobytes(), int(label)) for image, label in zip(found.images, found.target, strict=True)
     )
     ours = []
-    for images, labels in DATASETS["digits"].read(Path("/nowhere")).values():
+    for images, labels in DATASETS["digits"].read(Reading(Path("/nowhere"))).splits.values():
         grays = torch.round(images[:, 0] / 255 * 16).long()
         ours += [(image.numpy().tobytes(), int(label)) for image, label in zip(grays, labels, strict=True)]
     assert sorted(ours) == theirs
 
 
 def test_black_is_0_and_white_is_255():
-    images, _ = DATASETS["digits"].read(Path("/nowhere"))["train"]
+    images, _ = DATASETS["digits"].read(Reading(Path("/nowhere"))).splits["train"]
     assert images.min() == 0
     assert images.max() == 255
 
 
 def test_the_split_is_fixed_for_all_time():
     """Sessions recorded with one version are replayed with another: whoever changes this breaks them."""
-    splits = DATASETS["digits"].read(Path("/nowhere"))
+    splits = DATASETS["digits"].read(Reading(Path("/nowhere"))).splits
     digests = [hashlib.sha256(images.numpy().tobytes()).hexdigest()[:12] for images, _ in splits.values()]
     assert digests == ["0e81eb2a5f5a", "dfd1773aa9d1", "ad8ee37cab7a"]

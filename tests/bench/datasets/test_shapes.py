@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from labbench.bench.dataset import Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.datasets.shapes import SHAPES_BY_NAME
 
@@ -40,13 +41,13 @@ def test_every_shape_equals_its_mirror_image_so_flipping_keeps_the_class():
 
 
 def test_the_average_picture_of_a_class_does_not_tell_its_color():
-    images, labels = DATASETS["shapes"].read(Path("/nowhere"))["train"]
+    images, labels = DATASETS["shapes"].read(Reading(Path("/nowhere"))).splits["train"]
     means = torch.stack([images[labels == label].float().mean((0, 2, 3)) for label in range(10)])
     assert (means - means.mean(0)).abs().max() < 8
 
 
 def test_reading_twice_gives_a_new_dictionary_of_the_same_tensors():
-    first, second = (DATASETS["shapes"].read(Path("/nowhere")) for _ in range(2))
+    first, second = (DATASETS["shapes"].read(Reading(Path("/nowhere"))).splits for _ in range(2))
     assert first is not second
     assert all(first[split][0] is second[split][0] for split in first)
 
@@ -55,9 +56,10 @@ def test_drawing_leaves_the_number_of_threads_as_it_was():
     program = """
 import torch
 from pathlib import Path
+from labbench.bench.dataset import Reading
 from labbench.bench.datasets import DATASETS
 torch.set_num_threads(3)
-DATASETS["shapes"].read(Path("/nowhere"))
+DATASETS["shapes"].read(Reading(Path("/nowhere"))).splits
 print(torch.get_num_threads())
 """
     assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout == "3\n"

@@ -14,7 +14,7 @@ import pytest
 import torch
 import torchvision
 
-from labbench.bench.dataset import Splits
+from labbench.bench.dataset import Reading, Splits
 from labbench.bench.datasets import DATASETS
 from labbench.bench.errors import BenchError
 
@@ -52,10 +52,14 @@ def _answer(monkeypatch, what: Exception | dict[str, bytes]) -> None:
     monkeypatch.setattr("urllib.request.urlopen", urlopen)
 
 
+def classes_of(name: str) -> tuple[str, ...]:
+    return DATASETS[name].read.__self__.classes
+
+
 def _pictures(name: str, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     random, dataset = np.random.RandomState(seed), DATASETS[name]
     images = random.randint(0, 256, (count, *dataset.shape), dtype=np.uint8)
-    return images, random.randint(0, len(dataset.classes), count)
+    return images, random.randint(0, dataset.classes, count)
 
 
 def _idx_files(name: str) -> dict[str, bytes]:
@@ -72,7 +76,7 @@ def _cifar_files(name: str) -> dict[str, bytes]:
     """The format of https://www.cs.toronto.edu/~kriz/cifar.html: pickles by Python 2, rows of 3,072 bytes."""
     _, _, batches, test, meta = CIFAR[name]
     key, names = ("labels", "label_names") if name == "cifar10" else ("fine_labels", "fine_label_names")
-    files = {meta: _python2_pickle({names: list(DATASETS[name].classes)})}
+    files = {meta: _python2_pickle({names: list(classes_of(name))})}
     images, labels = _pictures(name, TRAIN, 1)
     each = TRAIN // len(batches)
     for turn, batch in enumerate(batches):
@@ -184,7 +188,7 @@ def _check_whole(name: str, splits: Splits) -> None:
 def test_files_in_the_folder_are_read_without_network(name, tmp_path, monkeypatch, capsys):
     folder, files, _ = _published(monkeypatch, name)
     _write(tmp_path / folder, files)
-    _check_whole(name, DATASETS[name].read(tmp_path))
+    _check_whole(name, DATASETS[name].read(Reading(tmp_path)).splits)
     assert capsys.readouterr().out == ""
 
 
@@ -192,24 +196,24 @@ def test_files_in_the_folder_are_read_without_network(name, tmp_path, monkeypatc
 def test_packed_files_in_the_folder_are_unpacked_without_network(name, tmp_path, monkeypatch):
     folder, _, packed = _published(monkeypatch, name)
     _write(tmp_path / folder if name in IDX else tmp_path, packed)
-    _check_whole(name, DATASETS[name].read(tmp_path))
+    _check_whole(name, DATASETS[name].read(Reading(tmp_path)).splits)
 
 
 @pytest.mark.parametrize("name", DOWNLOADED)
 def test_absent_files_are_downloaded_once_and_nothing_is_printed_to_stdout(name, tmp_path, monkeypatch, capsys):
     _, _, packed = _published(monkeypatch, name)
     _answer(monkeypatch, packed)
-    _check_whole(name, DATASETS[name].read(tmp_path / "made" / "on demand"))
+    _check_whole(name, DATASETS[name].read(Reading(tmp_path / "made" / "on demand")).splits)
     assert capsys.readouterr().out == ""
     _answer(monkeypatch, URLError("gone again"))
-    _check_whole(name, DATASETS[name].read(tmp_path / "made" / "on demand"))
+    _check_whole(name, DATASETS[name].read(Reading(tmp_path / "made" / "on demand")).splits)
 
 
 @pytest.mark.parametrize("name", DOWNLOADED)
 def test_the_split_is_the_same_each_time(name, tmp_path, monkeypatch):
     folder, files, _ = _published(monkeypatch, name)
     _write(tmp_path / folder, files)
-    first, second = (DATASETS[name].read(tmp_path) for _ in range(2))
+    first, second = (DATASETS[name].read(Reading(tmp_path)).splits for _ in range(2))
     for split in first:
         assert torch.equal(first[split][0], second[split][0])
         assert torch.equal(first[split][1], second[split][1])
@@ -225,7 +229,7 @@ def test_offline_and_absent_names_the_folder_the_files_and_what_works_offline(na
     folder, files, _ = _published(monkeypatch, name)
     _answer(monkeypatch, failure)
     with pytest.raises(BenchError) as refused:
-        DATASETS[name].read(tmp_path)
+        DATASETS[name].read(Reading(tmp_path))
     sentence = str(refused.value)
     assert sentence.startswith(f"{name} is not in {tmp_path / folder} and could not be downloaded (")
     assert all(file in sentence for file in files)
@@ -239,7 +243,7 @@ def test_of_a_partial_folder_only_what_is_missing_is_named(name, tmp_path, monke
     there, *missing = files
     _write(tmp_path / folder, {there: files[there]})
     with pytest.raises(BenchError) as refused:
-        DATASETS[name].read(tmp_path)
+        DATASETS[name].read(Reading(tmp_path))
     named = str(refused.value).rsplit("; put ", 1)[1].split(" there", 1)[0].split(", ")
     assert sorted(named) == sorted(missing)
 
@@ -256,7 +260,7 @@ def test_a_file_cut_short_is_told_from_an_absent_one(name, length, tmp_path, mon
         with pytest.raises(
             BenchError, match=r"is incomplete or broken \(.+\); delete .+ there to download them again, or load digits"
         ):
-            DATASETS[name].read(tmp_path)
+            DATASETS[name].read(Reading(tmp_path))
 
 
 @pytest.mark.parametrize("name", CIFAR)
@@ -264,7 +268,7 @@ def test_a_broken_cifar_is_downloaded_again_where_there_is_a_network(name, tmp_p
     folder, files, packed = _published(monkeypatch, name)
     _write(tmp_path / folder, {file: content[:100] for file, content in files.items()})
     _answer(monkeypatch, packed)
-    _check_whole(name, DATASETS[name].read(tmp_path))
+    _check_whole(name, DATASETS[name].read(Reading(tmp_path)).splits)
 
 
 @pytest.mark.parametrize("name", CIFAR)
@@ -274,7 +278,7 @@ def test_a_pickle_that_was_not_published_is_never_opened(name, tmp_path, monkeyp
     wicked = b"cpathlib\nPosixPath\n(V" + str(touched).encode() + b"\ntRcpathlib\nPath.touch\n."
     _write(tmp_path / folder, files | {CIFAR[name][2][0]: wicked})
     with pytest.raises(BenchError):
-        DATASETS[name].read(tmp_path)
+        DATASETS[name].read(Reading(tmp_path))
     assert not touched.exists()
 
 
@@ -283,13 +287,13 @@ def test_as_many_labels_as_images_are_asked_for(name, tmp_path, monkeypatch):
     folder, files, _ = _published(monkeypatch, name)
     _write(tmp_path / folder, files | {"train-labels-idx1-ubyte": files["t10k-labels-idx1-ubyte"]})
     with pytest.raises(BenchError, match=f"{TRAIN} images but {TEST} labels"):
-        DATASETS[name].read(tmp_path)
+        DATASETS[name].read(Reading(tmp_path))
 
 
 @pytest.mark.parametrize("name", CIFAR)
 def test_the_classes_are_in_the_order_of_the_published_labels(name):
     """Both lists are alphabetical in the published meta files."""
-    assert list(DATASETS[name].classes) == sorted(DATASETS[name].classes)
+    assert list(classes_of(name)) == sorted(classes_of(name))
 
 
 @pytest.mark.parametrize("name", DOWNLOADED)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from labbench.bench import surgery
+from labbench.bench.centroids import compact
 from labbench.bench.choice import Chosen, checked_options, shortened
 from labbench.bench.errors import BenchError
 from labbench.bench.methods import METHODS
@@ -215,7 +216,7 @@ def _smaller(operation: Prune, state: State, model: nn.Module, gone: surgery.Gon
         if name in masks:
             masks[name] = surgery.sliced(masks[name], rest, surgery.groups_of(module))
         if name in clusters:
-            clusters[name] = surgery.sliced(clusters[name], rest).unique(return_inverse=True)[1]
+            clusters[name] = compact(surgery.sliced(clusters[name], rest, surgery.groups_of(module)))
     words = f"cut {percent(operation.amount)}"
     prunable = {layer.name for layer in state.layers if layer.prunable}
     touched = [name for name, (outputs, _) in gone.items() if outputs and name in prunable]

@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 import torch_pruning as tp
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from labbench.bench.errors import BenchError
@@ -31,23 +29,19 @@ def zero_weights(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
             weight_of(model, name).mul_(mask)
 
 
-def share_filters(weight: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Every filter replaced by its cluster's centroid, and the cluster of each filter.
+def share_filters(
+    weight: Tensor, share: Callable[..., tuple[Tensor, Tensor | None]], k: int, seed: int, options: Mapping[str, Any]
+) -> tuple[Tensor, Tensor | None]:
+    """A weight with shared filters, and the cluster of each filter, or of each entry in the weight's shape.
 
-    k-means++ and Lloyd over the filters as vectors of length in·kh·kw (scikit-learn, one start). `weight` is out × …,
-    and must have more than `k` distinct filters; the result has its shape and exactly `k` distinct ones.
+    `share` is that of a clustering of the catalogue; `weight` is out × … and has more than `k` distinct filters.
     """
-    from sklearn.cluster import KMeans  # its import costs as much as half of torch's; most starts never cluster
-
-    vectors = weight.detach().cpu().flatten(1).float().numpy()
-    with threadpool_limits(limits=1):
-        means = KMeans(n_clusters=k, n_init=1, random_state=seed).fit(vectors)
-    labels = torch.from_numpy(means.labels_.astype(np.int64))
-    # In float64 the mean of equal values is that value: zeros that a cluster shares stay zero (scikit-learn's do not).
-    sums = torch.zeros(k, vectors.shape[1], dtype=torch.float64)
-    sums.index_add_(0, labels, torch.from_numpy(vectors).double())
-    centroids = (sums / labels.bincount(minlength=k)[:, None]).to(weight.dtype)
-    return centroids[labels].view_as(weight).to(weight.device), labels.to(weight.device)
+    vectors = weight.detach().cpu().flatten(1).float()
+    shared, labels = share(vectors, k, seed, **options)
+    if labels is not None:
+        labels = labels.to(weight.device)
+        labels = labels.view_as(weight) if labels.dim() > 1 else labels
+    return shared.to(weight.dtype).view_as(weight).to(weight.device), labels
 
 
 class Uncuttable(BenchError):

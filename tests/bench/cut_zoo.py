@@ -1,9 +1,10 @@
-"""Structured pruning of every model of the zoo, one line each: what becomes of parameters and MACs, and how long it takes.
+"""Structured pruning of every model of the zoo, one line each: parameters, MACs, and how long it takes.
 
     python tests/bench/cut_zoo.py [MODEL[:option=value,…] …] [--amount 0.3] [--json]
 
-Each model is opened on random images, cut by group magnitude (local and global), checked against its channel-zeroed twin
-(by the cut itself), written with its record, rebuilt from the file on a fresh model, and compared. No part of the tests.
+Each model is opened on random images, cut by group magnitude (local and global), checked against its channel-zeroed
+twin (by the cut itself), written with its record, rebuilt from the file on a fresh model, and compared. No part of the
+tests.
 """
 
 import argparse

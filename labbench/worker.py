@@ -28,7 +28,7 @@ from labbench.bench.devices import available, machine
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.measure import measured, snapshot
 from labbench.bench.methods import METHODS
-from labbench.bench.models import MODELS
+from labbench.bench.models import MODELS, Model
 from labbench.bench.state import Data, State
 from labbench.bench.timeline import Timeline
 from labbench.session.catalogue import Catalogue, Entry, entry_of, knobs_of, operation_entries, options_type
@@ -257,10 +257,14 @@ class WithoutValues(TorchFunctionMode):
 def _model_entry(name: str) -> Entry:
     model = MODELS[name]
     shape = 1 if model.side < 32 else 3, model.side, model.side
-    with torch.device("meta"), WithoutValues():
-        parameters = sum(p.numel() for p in model.build(shape, 10).parameters())
+    parameters = model.parameters or _parameters(model, shape)
     facts: dict[str, Value] = {"parameters": parameters, "side": model.side, "shape": "×".join(map(str, shape))}
     return entry_of(name, model.doc, knobs_of(options_type(model.build)), facts)
+
+
+def _parameters(model: Model, shape: tuple[int, int, int]) -> int:
+    with torch.device("meta"), WithoutValues():
+        return sum(p.numel() for p in model.build(shape, 10).parameters())
 
 
 def _dataset_facts(dataset: Dataset) -> dict[str, Value]:

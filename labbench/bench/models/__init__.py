@@ -35,6 +35,9 @@ class Model(NamedTuple):
     title: str = ""
     """The menu line of a family's member; else it is the first line of the docstring of `build`."""
 
+    parameters: int = 0
+    """With 10 classes, where counting them takes a second since torchvision is imported for it; 0: they are counted."""
+
     @property
     def doc(self) -> str:
         """Title, an empty line, the source in one line, more."""
@@ -67,7 +70,7 @@ MODELS: dict[str, Model] = {
     **{f"resnet-{depth}": _resnet(depth) for depth in (20, 32, 44, 56, 110)},
     "resnet": Model(resnet.build, 32),
     "resnet-18": Model(resnet.resnet_18, 32),
-    "resnet-18-head": Model(resnet_18_head.build, 32),
+    "resnet-18-head": Model(resnet_18_head.build, 32, parameters=11_228_822),
     **{f"preresnet-{depth}": _preresnet(depth) for depth in (20, 56, 110)},
     "preresnet": Model(preresnet.build, 32),
     "wrn": Model(wrn.build, 32),

@@ -17,6 +17,7 @@ import pytest
 
 from labbench import cli, client, folders
 from labbench.session import jsonl, recipe
+from labbench.session.catalogue import shipped
 from labbench.session.operations import Finetune, Load, Note
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
@@ -298,6 +299,19 @@ def test_list_names_what_can_be_chosen(run: Run, what: str, words: str) -> None:
     assert any(line.startswith(words) for line in out)
     names = [entry["name"] for entry in json.loads("\n".join(run("list", what, "--json")[1]))]
     assert names == [line.split(":")[0] for line in out if not line.startswith(" ")]
+
+
+def test_the_models_are_listed_as_a_table_and_nothing_else_is(run: Run) -> None:
+    code, (head, _, *rows), _ = run("list", "models", "--table")
+    assert code == 0
+    assert head == "| name | parameters | input | model | source |"
+    assert rows[0].startswith("| `lenet-5` | 431,080 | 1×28×28 | LeNet-5: two 5×5 convolutions")
+    assert [row.split("`")[1] for row in rows] == [entry.name for entry in shipped().models]
+    assert all(row.count("|") == 6 for row in rows)
+    assert run("list", "methods", "--table")[::2] == (
+        2,
+        "there is a table of the models only, not of the methods; --json lists everything\n",
+    )
 
 
 def test_list_shows_types_ranges_and_defaults(run: Run) -> None:

@@ -32,7 +32,7 @@ from labbench.session.operations import Load, Prune
 def opened(name: str, options: dict) -> tuple[State, Tools]:
     """A model on a few random images of the shape it was made for, its norms as training leaves them."""
     model = MODELS[name]
-    data = noise((model.channels, model.side, model.side), images=4)
+    data = noise((1 if model.side < 32 else 3, model.side, model.side), images=4)
     tools = Tools(lambda dataset, given, side: data)
     state, _ = load(Load(model=name, dataset="digits", options=options, device="cpu"), tools.data)
     return shaken(state), tools

@@ -32,7 +32,7 @@ from labbench.bench.methods import METHODS
 from labbench.bench.models import MODELS, Model
 from labbench.bench.state import Data, State
 from labbench.bench.timeline import Timeline
-from labbench.session.catalogue import Catalogue, Entry, entry_of, knobs_of, operation_entries, options_type
+from labbench.session.catalogue import Catalogue, Entry, entry_of, knobs_of, operation_entries, options_type, shipped
 from labbench.session.check import BadInput
 from labbench.session.events import (
     AnyEvent,
@@ -324,7 +324,7 @@ def main() -> int:
     torch.backends.cudnn.deterministic = True
     worker = Worker(out, options.data_dir, Timeline(Cache(options.checkpoints, CACHE_LIMIT)))
     threading.Thread(target=worker.read, args=(0,), daemon=True).start()
-    worker.emit(Ready(environment=environment(), catalogue=catalogue()))
+    worker.emit(Ready(environment=environment(), catalogue=shipped()))
     try:
         worker.serve()
     except BrokenPipeError:  # nobody listens any more; the session file has everything

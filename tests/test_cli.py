@@ -310,7 +310,12 @@ def test_list_shows_types_ranges_and_defaults(run: Run) -> None:
 def test_export_writes_once_and_overwrites_only_by_force(run: Run, session: Path, tmp_path: Path) -> None:
     to = tmp_path / "model.safetensors"
     code, out, _ = run("export", session, "--to", to)
-    assert (code, out) == (0, [f"{to}  7 bytes"])
+    assert (code, out[0]) == (0, f"{to}  7 bytes, 5 gzipped")
+    assert out[1:] == [
+        "     · gzipped 10.0 % of the 50 bytes of the parameters that were loaded",
+        "     · run once: its answers differ from the bench's model by 2.0e-07 at most",
+        "     · made up",
+    ]
     to.write_bytes(b"precious")
     assert run("export", session, "--to", to)[0] == 2
     assert to.read_bytes() == b"precious"
@@ -338,6 +343,7 @@ def test_export_writes_once_and_overwrites_only_by_force(run: Run, session: Path
         (["--model", "lenet-5", "--seed", "-1"], "load: seed must be a whole number from 0"),
         (["list", "model"], "labbench list: .*invalid choice: 'model'"),
         (["show"], "labbench show: .*required: FILE"),
+        (["export", "lesson.jsonl", "--to", "m.zip"], "m.zip: its ending says the format, one of .safetensors, .pth"),
     ],
 )
 def test_a_command_line_that_cannot_be_meant_is_refused_in_one_sentence(

@@ -312,7 +312,7 @@ def test_export_writes_once_and_overwrites_only_by_force(run: Run, session: Path
     code, out, _ = run("export", session, "--to", to)
     assert (code, out[0]) == (0, f"{to}  7 bytes, 5 gzipped")
     assert out[1:] == [
-        "     · gzipped 10.0 % of the 50 bytes of the parameters that were loaded",
+        "     · gzipped 10.0 % of the parameters as they were loaded (50 bytes)",
         "     · run once: its answers differ from the bench's model by 2.0e-07 at most",
         "     · made up",
     ]

@@ -36,9 +36,10 @@ def exported(event: Exported) -> tuple[str, tuple[str, ...]]:
         size += f", {event.gzipped:,} gzipped"
     if event.gzipped and event.loaded:
         part = 100 * event.gzipped / event.loaded
-        remarks.append(f"gzipped {part:.1f} % of the {event.loaded:,} bytes of the parameters that were loaded")
+        remarks.append(f"gzipped {part:.1f} % of the parameters as they were loaded ({event.loaded:,} bytes)")
     if event.deviation is not None:
-        remarks.append(f"run once: its answers differ from the bench's model by {event.deviation:.1e} at most")
+        differ = f"differ from the bench's model by {event.deviation:.1e} at most"
+        remarks.append(f"run once: its answers {differ if event.deviation else 'are those of the model at the bench'}")
     return size, (*remarks, *event.remarks)
 
 

@@ -21,7 +21,7 @@ HEADLESS = """headless commands (each has --help):
   labbench replay FILE [--check]       do a session's operations again; --check gives a verdict for each
   labbench run RECIPE [--out FILE]     do a recipe's operations
   labbench show FILE [--recipe]        what a session did and what the model is now
-  labbench list models|datasets|methods|operations
+  labbench list models|datasets|methods|clusterings|operations
   labbench export FILE --to MODEL.safetensors|.pth|.pt|.pt2|.onnx
 and in the terminal:
   labbench play FILE                   watch a recording in the bench's screens
@@ -30,7 +30,7 @@ EPILOG = f"""{HEADLESS}
 exit codes: 0 done (replay --check: the same) · 1 refused or differs · 2 bad file or command line · 3 cannot run here ·
 70 a bug, described in the log · 130 stopped with ctrl+c
 """
-LISTS = ("models", "datasets", "methods", "operations")
+LISTS = ("models", "datasets", "methods", "clusterings", "operations")
 
 
 class Parser(argparse.ArgumentParser):
@@ -88,7 +88,7 @@ def _dispatch(arguments: list[str]) -> int:
         case "show":
             return listing.show(given.file, given.form)
         case "list":
-            return listing.catalogue(given.what, given.json)
+            return listing.catalogue(given.what, given.form)
         case _:
             return commands.export(given.file, given.to, given.force, given.device, given.data_dir)
 
@@ -130,7 +130,11 @@ def command_parser(name: str) -> argparse.ArgumentParser:
     parser = Parser(prog=f"labbench {name}", description=COMMANDS[name])
     if name == "list":
         parser.add_argument("what", choices=LISTS, metavar="|".join(LISTS), help="what to list")
-        parser.add_argument("--json", action="store_true", help="as JSON")
+        form = parser.add_mutually_exclusive_group()
+        form.add_argument("--json", dest="form", action="store_const", const="json", default="text", help="as JSON")
+        form.add_argument(
+            "--table", dest="form", action="store_const", const="table", help="models: the table of the README"
+        )
         return parser
     parser.add_argument("file", type=Path, metavar="RECIPE" if name == "run" else "FILE", help=_file_help(name))
     if name == "replay":

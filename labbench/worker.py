@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from labbench import __version__, folders
 from labbench.bench.apply import Tools, apply
 from labbench.bench.checkpoints import Cache
+from labbench.bench.clusterings import CLUSTERINGS
 from labbench.bench.dataset import Dataset, Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.devices import available, machine
@@ -28,7 +30,7 @@ from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.exports import export
 from labbench.bench.measure import measured, snapshot
 from labbench.bench.methods import METHODS
-from labbench.bench.models import MODELS
+from labbench.bench.models import MODELS, Model
 from labbench.bench.state import Data, State
 from labbench.bench.timeline import Timeline
 from labbench.session.catalogue import Catalogue, Entry, entry_of, knobs_of, operation_entries, options_type
@@ -238,17 +240,33 @@ def catalogue() -> Catalogue:
             for name, dataset in DATASETS.items()
         ),
         methods=tuple(_method_entry(name) for name in METHODS),
+        clusterings=tuple(
+            entry_of(name, module.share.__doc__ or "", knobs_of(options_type(module.share)))
+            for name, module in CLUSTERINGS.items()
+        ),
         operations=operation_entries(),
     )
 
 
+class WithoutValues(TorchFunctionMode):
+    """Draws no numbers for tensors that hold none: on meta, `normal_` would import the compiler, for a second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """What torch calls instead of any of its functions."""
+        return args[0] if func is torch.Tensor.normal_ else func(*args, **(kwargs or {}))
+
+
 def _model_entry(name: str) -> Entry:
     model = MODELS[name]
-    with torch.device("meta"):
-        channels = 1 if model.side < 32 else 3
-        parameters = sum(p.numel() for p in model.build((channels, model.side, model.side), 10).parameters())
-    facts = {"parameters": parameters, "side": model.side}
-    return entry_of(name, model.build.__doc__ or "", knobs_of(options_type(model.build)), facts)
+    shape = 1 if model.side < 32 else 3, model.side, model.side
+    parameters = model.parameters or _parameters(model, shape)
+    facts: dict[str, Value] = {"parameters": parameters, "side": model.side, "shape": "×".join(map(str, shape))}
+    return entry_of(name, model.doc, knobs_of(options_type(model.build)), facts)
+
+
+def _parameters(model: Model, shape: tuple[int, int, int]) -> int:
+    with torch.device("meta"), WithoutValues():
+        return sum(p.numel() for p in model.build(shape, 10).parameters())
 
 
 def _dataset_facts(dataset: Dataset) -> dict[str, Value]:

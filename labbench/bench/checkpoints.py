@@ -48,6 +48,7 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     loose_zeros: dict[str, tuple[int, ...]] = {}
     """Layer → flat positions of weights that are zero by chance, not by the mask."""
     clusters: dict[str, tuple[int, ...]] = {}
+    """Layer → the cluster of each filter, or of each entry of the weight."""
     frozen: tuple[str, ...] = ()
     last: dict[str, str] = {}
     accuracy: dict[str, Accuracy] = {}
@@ -64,7 +65,7 @@ def record_of(state: State) -> str:
         kept={name: (kept.outputs, kept.inputs) for name, kept in state.kept.items()},
         masked=tuple(state.masks),
         loose_zeros=_loose_zeros(state),
-        clusters={name: tuple(labels.tolist()) for name, labels in state.clusters.items()},
+        clusters={name: tuple(labels.flatten().tolist()) for name, labels in state.clusters.items()},
         frozen=tuple(sorted(state.frozen)),
         last=dict(state.last),
         accuracy=dict(state.accuracy),
@@ -168,8 +169,10 @@ def fill(state: State, tensors: Mapping[str, Tensor], record: Record | None, pat
             masks[name].view(-1)[list(places)] = True
         clusters = {name: torch.tensor(labels, device=state.device) for name, labels in record.clusters.items()}
         for name, labels in clusters.items():
-            if len(labels) != len(made.weight(name)):
-                raise IndexError(f"{name} has {len(made.weight(name))} filters, not {len(labels)}")
+            weight = made.weight(name)
+            if len(labels) not in (len(weight), weight.numel()):
+                raise IndexError(f"{name} has {len(weight)} filters, not {len(labels)}")
+            clusters[name] = labels if len(labels) == len(weight) else labels.view_as(weight)
     return replace(made, kept=_kept(record), masks=masks, clusters=clusters, last=dict(record.last))
 
 

@@ -1,7 +1,6 @@
 """What the bench holds between two operations. A state is never changed: `apply` makes a new one."""
 
 import copy
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -103,7 +102,7 @@ class State:
     masks: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
     """Layer name → bool tensor of its weight's shape; False is held at zero."""
     clusters: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
-    """Layer name → int64 cluster of each filter."""
+    """Layer name → int64 cluster of each filter or, in the weight's shape, of each entry among those at its place."""
     kept: Mapping[str, Kept] = field(default_factory=lambda: MappingProxyType({}))
     """Module name → its remaining channels, for every module that was cut."""
     last: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -136,10 +135,15 @@ def trace_layers(model: nn.Module, shape: tuple[int, ...], device: torch.device)
     names = {module: name for name, module in model.named_modules()}
     leaves = [module for module in names if not any(module.children())]
     calls: list[nn.Module] = []
+    answers: list[Tensor] = []
+    behind: dict[nn.Module, nn.Module] = {}
     macs: dict[str, int] = {}
 
-    def seen(module: nn.Module, _: object, output: Tensor) -> None:
+    def seen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if answers and inputs and inputs[0] is answers[-1]:  # not a sum that this is only a part of
+            behind[calls[-1]] = module
         calls.append(module)
+        answers[:] = [output]
         macs[names[module]] = macs.get(names[module], 0) + macs_of(module, output)
 
     hooks = [module.register_forward_hook(seen) for module in leaves]
@@ -151,7 +155,6 @@ def trace_layers(model: nn.Module, shape: tuple[int, ...], device: torch.device)
         model.train(was_training)
         for hook in hooks:
             hook.remove()
-    behind = dict(itertools.pairwise(calls))
     order = list(dict.fromkeys([*calls, *leaves]))
     owners = [m for m in order if any(True for _ in m.parameters(recurse=False))]
     return tuple(_layer(names[m], m, names, behind.get(m), macs.get(names[m], 0)) for m in owners)

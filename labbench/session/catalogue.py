@@ -48,10 +48,11 @@ class Catalogue(Struct, frozen=True, kw_only=True):
     models: tuple[Entry, ...]
     datasets: tuple[Entry, ...]
     methods: tuple[Entry, ...]
+    clusterings: tuple[Entry, ...] = ()
     operations: tuple[Entry, ...]
 
     def entry(self, kind: str, name: str) -> Entry | None:
-        """The entry of that name in "models", "datasets", "methods" or "operations", or None."""
+        """The entry of that name in "models", "datasets", "methods", "clusterings" or "operations", or None."""
         return next((entry for entry in getattr(self, kind) if entry.name == name), None)
 
 
@@ -74,12 +75,17 @@ def entry_of(name: str, doc: str, knobs: tuple[Knob, ...], facts: Mapping[str, V
 
 
 def options_type(function: Callable[..., Any]) -> type[Struct]:
-    """The keyword-only arguments of a function that have defaults, as a struct that checks them."""
+    """The keyword-only arguments of a function that have defaults, as a struct that checks them.
+
+    What a `functools.partial` has bound is settled and no option.
+    """
+    bound = function.keywords if isinstance(function, functools.partial) else {}
+    function = function.func if isinstance(function, functools.partial) else function
     hints = typing.get_type_hints(function, include_extras=True)
     fields = [
         (name, hints[name], parameter.default)
         for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty and name not in bound
     ]
     return msgspec.defstruct("options", fields, frozen=True, kw_only=True, forbid_unknown_fields=True)
 

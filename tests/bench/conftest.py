@@ -14,7 +14,7 @@ from labbench.bench.dataset import Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.models.resnet import ResNet
 from labbench.bench.state import Data, State
-from labbench.session.operations import Load
+from labbench.session.operations import Load, Value
 
 IMAGES = {"train": 200, "validation": 90, "test": 110}
 
@@ -50,8 +50,8 @@ def opened(tools: Tools) -> Iterator[Opened]:
     states: list[tuple[State, object]] = []
 
     @functools.cache
-    def load(model: str, shortcut: str = "") -> State:
-        options = {"shortcut": shortcut} if shortcut else {}
+    def load(model: str, shortcut: str = "", **options: Value) -> State:
+        options |= {"shortcut": shortcut} if shortcut else {}
         state = apply(Load(model=model, dataset="digits", options=options, device="cpu"), None, tools).state
         states.append((state, picture(state)))
         return state

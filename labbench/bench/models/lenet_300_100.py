@@ -9,8 +9,8 @@ from torch import nn
 def build(shape: tuple[int, int, int], classes: int) -> nn.Module:
     """LeNet-300-100: fully connected, 300 and 100 hidden neurons
 
-    LeCun et al. 1998, section III.C.2. 266,610 parameters on 1×28×28 and 10 classes; 98.4 % on MNIST
-    (Yang et al., DeepHoyer, ICLR 2020).
+    LeCun et al., Gradient-based learning applied to document recognition, 1998, III.C.2.
+    266,610 parameters on 1×28×28 and 10 classes; 98.4 % on MNIST (Yang et al., DeepHoyer, ICLR 2020).
     """
     return nn.Sequential(
         OrderedDict(

@@ -4,13 +4,17 @@ from collections import OrderedDict
 
 from torch import nn
 
+from labbench.bench.models.parts import check_size
+
 
 def build(shape: tuple[int, int, int], classes: int) -> nn.Module:
     """LeNet-5: two 5×5 convolutions (20, 50) and two linear layers
 
-    LeCun et al. 1998, in Caffe's variant with ReLU and 500 hidden neurons. 431,080 parameters on 1×28×28 and 10
-    classes; 99.2 % on MNIST (Yang et al., DeepHoyer, ICLR 2020).
+    LeCun et al., Gradient-based learning applied to document recognition, 1998.
+    In Caffe's variant with ReLU and 500 hidden neurons. 431,080 parameters on 1×28×28 and 10 classes; 99.2 % on MNIST
+    (Yang et al., DeepHoyer, ICLR 2020).
     """
+    check_size("lenet-5", shape, 16, 16)
     channels, height, width = shape
     maps = ((height - 4) // 2 - 4) // 2 * (((width - 4) // 2 - 4) // 2)
     return nn.Sequential(

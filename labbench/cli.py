@@ -22,7 +22,7 @@ HEADLESS = """headless commands (each has --help):
   labbench run RECIPE [--out FILE]     do a recipe's operations
   labbench show FILE [--recipe]        what a session did and what the model is now
   labbench list models|datasets|methods|clusterings|operations
-  labbench export FILE --to MODEL.safetensors
+  labbench export FILE --to MODEL.safetensors|.pth|.pt|.pt2|.onnx
 and in the terminal:
   labbench play FILE                   watch a recording in the bench's screens
 """
@@ -121,7 +121,7 @@ COMMANDS = {
     "run": "Do a recipe's operations, one line each.",
     "show": "Show what a session did, the layers now, and the sums.",
     "list": "List what can be chosen, with knobs, ranges and defaults.",
-    "export": "Write a session's final model to a safetensors file.",
+    "export": "Write a session's final model to a file: weights (.safetensors, .pth, .pt) or a program (.pt2, .onnx).",
 }
 
 
@@ -146,7 +146,13 @@ def command_parser(name: str) -> argparse.ArgumentParser:
     if name in ("replay", "run"):
         parser.add_argument("--out", type=Path, metavar="SESSION", help="record to this new file")
     if name == "export":
-        parser.add_argument("--to", type=Path, required=True, metavar="MODEL.safetensors", help="the file to write")
+        parser.add_argument(
+            "--to",
+            type=Path,
+            required=True,
+            metavar="MODEL.ENDING",
+            help="the file to write; its ending says the format",
+        )
         parser.add_argument("--force", action="store_true", help="replace the file if it is there")
     if name in ("replay", "run", "export"):
         parser.add_argument("--device", default="", help="compute here instead: auto, cpu, cuda, cuda:1, mps")

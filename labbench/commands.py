@@ -18,7 +18,7 @@ from labbench.listing import opened, print_lines
 from labbench.session import compare, recipe, report
 from labbench.session.check import BadInput
 from labbench.session.compare import Judgment, Verdict
-from labbench.session.events import AnyEvent, Environment, Finished, Progress, Restore
+from labbench.session.events import EXPORT_FORMATS, AnyEvent, Environment, Finished, Progress, Restore
 from labbench.session.operations import AnyOperation, Finetune, Load
 from labbench.session.session import Session
 
@@ -77,7 +77,9 @@ def run(file: Path, out: Path | None, device: str, data_dir: Path | None) -> int
 
 
 def export(file: Path, to: Path, force: bool, device: str, data_dir: Path | None) -> int:
-    """Write the model that a session ends with to a safetensors file."""
+    """Write the model that a session ends with to a file, in the format of its ending."""
+    if to.suffix not in EXPORT_FORMATS:
+        return say(f"--to {to}: its ending says the format, one of {', '.join(EXPORT_FORMATS)}", BAD)
     found = opened(file)
     if found is None or (not force and _taken(to, "--to")):
         return BAD
@@ -99,7 +101,9 @@ def export(file: Path, to: Path, force: bool, device: str, data_dir: Path | None
         return say("stopped; nothing was written", INTERRUPTED)
     if session.snapshot and made.snapshot and session.snapshot.fingerprint != made.snapshot.fingerprint:
         say("computed again here, the weights are not those of the recording to the last bit")
-    print(f"{written.path}  {written.size:,} bytes")
+    size, remarks = report.exported(written)
+    print(f"{written.path}  {size}")
+    print_lines(f"     · {report.plain(remark)}" for remark in remarks)
     return SAME
 
 

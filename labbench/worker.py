@@ -21,12 +21,13 @@ from torch.overrides import TorchFunctionMode
 
 from labbench import __version__, folders
 from labbench.bench.apply import Tools, apply
-from labbench.bench.checkpoints import Cache, save
+from labbench.bench.checkpoints import Cache
 from labbench.bench.clusterings import CLUSTERINGS
 from labbench.bench.dataset import Dataset, Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.devices import available, machine
 from labbench.bench.errors import BenchError, Stopped, never
+from labbench.bench.exports import export
 from labbench.bench.measure import measured, snapshot
 from labbench.bench.methods import METHODS
 from labbench.bench.models import MODELS, Model
@@ -39,7 +40,6 @@ from labbench.session.events import (
     AnyRequest,
     Environment,
     Export,
-    Exported,
     Failed,
     Finished,
     Preview,
@@ -188,10 +188,7 @@ class Worker:
         """Write the current model to a file."""
         if self.timeline.state is None:
             raise BenchError("no model is open: load one first")
-        path = Path(request.path).expanduser()
-        if path.suffix != ".safetensors":
-            raise BenchError(f"{path.name}: an export is written as .safetensors")
-        self.emit(Exported(path=str(path), size=save(self.timeline.state, path)))
+        self.emit(export(self.timeline.state, Path(request.path).expanduser()))
 
     def read(self, source: int) -> None:
         """Put the requests of a pipe into the queue; a stop goes to the running operation at once."""

@@ -320,7 +320,12 @@ def test_list_shows_types_ranges_and_defaults(run: Run) -> None:
 def test_export_writes_once_and_overwrites_only_by_force(run: Run, session: Path, tmp_path: Path) -> None:
     to = tmp_path / "model.safetensors"
     code, out, _ = run("export", session, "--to", to)
-    assert (code, out) == (0, [f"{to}  7 bytes"])
+    assert (code, out[0]) == (0, f"{to}  7 bytes, 5 gzipped")
+    assert out[1:] == [
+        "     · gzipped 10.0 % of the parameters as they were loaded (50 bytes)",
+        "     · run once: its answers differ from the bench's model by 2.0e-07 at most",
+        "     · made up",
+    ]
     to.write_bytes(b"precious")
     assert run("export", session, "--to", to)[0] == 2
     assert to.read_bytes() == b"precious"
@@ -349,6 +354,7 @@ def test_export_writes_once_and_overwrites_only_by_force(run: Run, session: Path
         (["list", "model"], "labbench list: .*invalid choice: 'model'"),
         (["list", "methods", "--table"], "there is a table of the models only, not of the methods"),
         (["show"], "labbench show: .*required: FILE"),
+        (["export", "lesson.jsonl", "--to", "m.zip"], "m.zip: its ending says the format, one of .safetensors, .pth"),
     ],
 )
 def test_a_command_line_that_cannot_be_meant_is_refused_in_one_sentence(

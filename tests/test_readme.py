@@ -1,16 +1,25 @@
 """What the README promises: two commands that CI finds, recipes that parse, links and commands that exist."""
 
+import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from labbench import cli
+from labbench.bench.apply import Tools, apply
+from labbench.bench.dataset import Reading
 from labbench.bench.datasets import DATASETS
+from labbench.bench.exports import export
 from labbench.bench.methods import METHODS
 from labbench.bench.models import MODELS
+from labbench.bench.state import Data
 from labbench.session import recipe
+from labbench.session.events import EXPORT_FORMATS
+from labbench.session.operations import Load, Prune
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,6 +57,25 @@ def test_ci_takes_the_second_command_from_the_readme() -> None:
 def test_the_recipe_of_the_readme_is_one() -> None:
     (text,) = blocks("toml")
     assert len(recipe.parse(text).steps) == 5
+
+
+def test_the_python_of_the_readme_loads_an_export_without_the_app(tmp_path: Path) -> None:
+    (block,) = blocks("python")
+    assert len([line for line in block.splitlines() if line]) == 3
+    tools = Tools(lambda name, options, side: Data(name, DATASETS[name].read(Reading(tmp_path)), False, side))
+    state = apply(Load(model="lenet-300-100", dataset="digits", device="cpu"), None, tools).state
+    state = apply(Prune(method="group-magnitude", amount=0.5), state, tools).state
+    export(state, tmp_path / "small.safetensors")
+    x = state.data.normalized(state.data.on(torch.device("cpu"))["test"][0][:20])
+    torch.save(x, tmp_path / "images.pth")
+    code = f"import torch\nimages = torch.load('images.pth')\n{block}\nprint(labels.tolist())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == state.model(x).argmax(1).tolist()
+
+
+def test_the_formats_of_the_readme_are_those_of_an_export() -> None:
+    rows = re.findall(r"^\| ((?:`\.\w+` )+)\|", README, flags=re.MULTILINE)
+    assert re.findall(r"`(\.\w+)`", "".join(rows)) == list(EXPORT_FORMATS)
 
 
 def test_every_headless_command_has_an_example_that_can_be_meant() -> None:

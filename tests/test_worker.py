@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from labbench.session.events import (
+    EXPORT_FORMATS,
     AnyEvent,
     Export,
     Exported,
@@ -252,11 +253,21 @@ def test_an_export_is_loaded_again_with_equal_figures(pipe: Pipe, tmp_path: Path
     target = tmp_path / "deep" / "model.safetensors"
     exported = pipe.ask(Export(path=str(target)))
     assert exported.size == target.stat().st_size > 0
-    assert ".safetensors" in pipe.ask(Export(path=str(tmp_path / "model.pth"))).error
+    assert ".safetensors" in pipe.ask(Export(path=str(tmp_path / "model.zip"))).error
     loaded = pipe.ask(Load(model="lenet-300-100", dataset="digits", weights=str(target)))
     assert loaded.snapshot.fingerprint == made.snapshot.fingerprint
     assert loaded.snapshot.accuracy == made.snapshot.accuracy and len(loaded.operation.sha256) == 64
     assert [row.sparsity for row in loaded.snapshot.rows] == [row.sparsity for row in made.snapshot.rows]
+
+
+def test_every_format_is_written_and_nothing_but_events_comes_out_of_the_pipe(pipe: Pipe, tmp_path: Path) -> None:
+    pipe.ask(LENET)
+    pipe.ask(Prune(amount=0.9))
+    for suffix in EXPORT_FORMATS:
+        target = tmp_path / f"model{suffix}"
+        exported = pipe.ask(Export(path=str(target)))
+        assert exported.size == target.stat().st_size > exported.gzipped > 0
+        assert (exported.deviation is None) == (suffix in (".safetensors", ".pth", ".pt"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -1,12 +1,14 @@
-"""States as safetensors files: a plain state_dict with a record in the metadata that rebuilds structure, masks and
+"""States as files of weights: a plain state_dict with a record in the metadata that rebuilds structure, masks and
 clusters. Exports and checkpoints are the same kind of file; none of them can run code."""
 
 import os
-import tempfile
+import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -14,9 +16,9 @@ import torch
 from msgspec import Struct
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from labbench.bench import surgery
+from labbench.bench import foreign, surgery
 from labbench.bench.errors import BenchError
 from labbench.bench.state import Kept, State
 from labbench.session.operations import Load
@@ -24,6 +26,7 @@ from labbench.session.snapshot import Accuracy
 
 FORMAT = 1
 RECORD = "labbench"  # the key in the metadata
+PICKLED = (".pth", ".pt")
 
 
 class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,6 +38,9 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shape: tuple[int, ...]
     """Of one image: channels, height, width."""
     classes: tuple[str, ...]
+    mean: tuple[float, ...] = ()
+    """Per channel, of pixels scaled to 0…1: images are normalized with it. Empty: floats as the data set gives them."""
+    std: tuple[float, ...] = ()
     kept: dict[str, tuple[tuple[int, ...] | None, tuple[int, ...] | None]] = {}
     """Module → remaining outputs and inputs, by their numbers in the loaded model."""
     masked: tuple[str, ...] = ()
@@ -48,13 +54,14 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     accuracy: dict[str, Accuracy] = {}
 
 
-def save(state: State, path: Path) -> int:
-    """Write a state, atomically; returns the bytes. Raises `BenchError` where the path cannot be written."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.model.state_dict().items()}
+def record_of(state: State) -> str:
+    """The record of a state, as JSON."""
     record = Record(
         load=state.load,
         shape=state.data.shape,
         classes=state.data.classes,
+        mean=state.data.mean,
+        std=state.data.std,
         kept={name: (kept.outputs, kept.inputs) for name, kept in state.kept.items()},
         masked=tuple(state.masks),
         loose_zeros=_loose_zeros(state),
@@ -63,17 +70,40 @@ def save(state: State, path: Path) -> int:
         last=dict(state.last),
         accuracy=dict(state.accuracy),
     )
-    metadata = {"format": "pt", RECORD: msgspec.json.encode(record).decode()}
+    return msgspec.json.encode(record).decode()
+
+
+def save(state: State, path: Path) -> int:
+    """Write a state, atomically; returns the bytes. Raises `BenchError` where the path cannot be written.
+
+    .safetensors holds the record in its metadata, .pth and .pt hold it in the `_metadata` that torch gives a
+    state_dict: whoever does not look for it finds names and tensors.
+    """
+    weights = state.model.state_dict()
+    with replacing(path) as new:
+        if path.suffix in PICKLED:
+            metadata = {**getattr(weights, "_metadata", {}), RECORD: {RECORD: record_of(state)}}
+            tensors = OrderedDict((name, tensor.detach().cpu()) for name, tensor in weights.items())
+            tensors._metadata = metadata  # type: ignore[attr-defined]
+            torch.save(tensors, new)
+        else:
+            plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+            save_file(plain, new, {"format": "pt", RECORD: record_of(state)})
+    return path.stat().st_size
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, whose file takes the place of `path` if all goes well. Raises `BenchError` if it cannot."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
-            save_file(tensors, name, metadata)
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-        return path.stat().st_size
+        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            new = Path(folder) / path.name
+            new.touch()
+            mode = new.stat().st_mode
+            yield new
+            new.chmod(mode)  # safetensors lets nobody else read what it writes
+            os.replace(new, path)
     except (OSError, SafetensorError) as error:
         raise BenchError(f"cannot write {path}: {error}") from error
 
@@ -86,15 +116,18 @@ def _loose_zeros(state: State) -> dict[str, tuple[int, ...]]:
 def read(path: Path) -> tuple[dict[str, Tensor], Record | None]:
     """Tensors and record of a weights file: .safetensors, or a state_dict in .pth/.pt. No code of it is run.
 
-    A .pth may be a checkpoint {'state_dict': …}. Raises `BenchError` with what was wrong.
+    A .pth may be a checkpoint such as {'state_dict': …}. Raises `BenchError` with what was wrong.
     """
+    text: str | None
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
                 text = (file.metadata() or {}).get(RECORD)
-            return tensors, msgspec.json.decode(text, type=Record) if text else None
-        content = torch.load(path, map_location="cpu", weights_only=True)
+            return tensors, _decoded(text)
+        content = foreign.unwrapped(torch.load(path, map_location="cpu", weights_only=True))
+        text = getattr(content, "_metadata", {}).get(RECORD, {}).get(RECORD)
+        record = _decoded(text)
     except FileNotFoundError:
         raise BenchError(f"no such file of weights: {path}") from None
     except msgspec.DecodeError as error:
@@ -102,13 +135,23 @@ def read(path: Path) -> tuple[dict[str, Tensor], Record | None]:
     except Exception as error:  # torch.load raises whatever the bytes provoke
         raise BenchError(
             f"{path} is no file of plain weights; a state_dict in .pth, .pt or .safetensors is. Nothing of it was run "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+            f"({_reason(error)})"
         ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise BenchError(f"{path} holds no state_dict: names and tensors were expected")
-    return dict(content), None
+    return dict(content), record
+
+
+def _decoded(text: str | None) -> Record | None:
+    return msgspec.json.decode(text, type=Record) if text else None
+
+
+def _reason(error: Exception) -> str:
+    """Why a file could not be read, without torch's advice on how to run what is in it."""
+    text = str(error)
+    if wanted := re.search(r"GLOBAL (\S+)", text):
+        return f"it wants to run {wanted[1]}"
+    return text.splitlines()[0].partition(". ")[0] if text else type(error).__name__
 
 
 def fill(state: State, tensors: Mapping[str, Tensor], record: Record | None, path: Path) -> State:
@@ -116,28 +159,38 @@ def fill(state: State, tensors: Mapping[str, Tensor], record: Record | None, pat
 
     Raises `BenchError` that lists the first tensors that do not fit.
     """
-    model = state.copy_model().cpu()
-    kept: Mapping[str, Kept] = {}
-    if record:
-        kept = {name: Kept(*sides) for name, sides in record.kept.items()}
-        with _fitting(path):
-            surgery.rebuild(model, kept)
-    _check_fit(model.state_dict(), tensors, path)
-    model.load_state_dict(dict(tensors))
-    filled = replace(state, model=model.to(state.device), kept=dict(kept))
+    model = filled(state.copy_model().cpu(), tensors, record, path).to(state.device)
+    made = replace(state, model=model)
     if record is None:
-        return filled
+        return made
     with _fitting(path):
-        masks = {name: filled.weight(name) != 0 for name in record.masked}
+        masks = {name: made.weight(name) != 0 for name in record.masked}
         for name, places in record.loose_zeros.items():
             masks[name].view(-1)[list(places)] = True
         clusters = {name: torch.tensor(labels, device=state.device) for name, labels in record.clusters.items()}
         for name, labels in clusters.items():
-            weight = filled.weight(name)
+            weight = made.weight(name)
             if len(labels) not in (len(weight), weight.numel()):
                 raise IndexError(f"{name} has {len(weight)} filters, not {len(labels)}")
             clusters[name] = labels if len(labels) == len(weight) else labels.view_as(weight)
-    return replace(filled, masks=masks, clusters=clusters, last=dict(record.last))
+    return replace(made, kept=_kept(record), masks=masks, clusters=clusters, last=dict(record.last))
+
+
+def filled(model: nn.Module, tensors: Mapping[str, Tensor], record: Record | None, path: Path) -> nn.Module:
+    """The freshly built model with these weights, in place, cut as the record says.
+
+    Raises `BenchError` that lists the first tensors that do not fit.
+    """
+    if record:
+        with _fitting(path):
+            surgery.rebuild(model, _kept(record))
+    _check_fit(model.state_dict(), tensors, path)
+    model.load_state_dict(dict(tensors))
+    return model
+
+
+def _kept(record: Record) -> dict[str, Kept]:
+    return {name: Kept(*sides) for name, sides in record.kept.items()}
 
 
 @contextmanager

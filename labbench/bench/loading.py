@@ -2,18 +2,20 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from msgspec.structs import replace as with_fields
+from torch import Tensor, nn
 
-from labbench.bench import checkpoints
-from labbench.bench.choice import checked_options
+from labbench.bench import checkpoints, foreign
+from labbench.bench.choice import checked_options, shortened
 from labbench.bench.datasets import DATASETS
 from labbench.bench.devices import pick
 from labbench.bench.errors import BenchError
-from labbench.bench.models import MODELS
+from labbench.bench.models import MODELS, Model
 from labbench.bench.state import Data, State, trace_layers
 from labbench.session.check import listed, meant
 from labbench.session.operations import Load, Value
@@ -22,11 +24,11 @@ Find: TypeAlias = Callable[[str, Mapping[str, Value], int], Data]
 """A data set by name and checked options, at least so many pixels high and wide."""
 
 
-def load(operation: Load, data: Find) -> tuple[State, Load]:
-    """A new state and the operation as it was done: with the hash of the weights file."""
+def load(operation: Load, data: Find) -> tuple[State, Load, tuple[str, ...]]:
+    """A new state, the operation as it was done (with the hash of the weights file), and remarks on that file."""
     state = fresh(operation, data)
     if not operation.weights:
-        return state, operation
+        return state, operation, ()
     path = Path(operation.weights).expanduser()
     tensors, record = checkpoints.read(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -34,28 +36,52 @@ def load(operation: Load, data: Find) -> tuple[State, Load]:
         raise BenchError(f"{path} is not the file that was loaded when this was recorded (its SHA-256 differs)")
     if record and record.load.model != operation.model:
         raise BenchError(f"{path} holds a {record.load.model}, not a {operation.model}")
-    return checkpoints.fill(state, tensors, record, path), with_fields(operation, sha256=digest)
+    if record:
+        return checkpoints.fill(state, tensors, record, path), with_fields(operation, sha256=digest), ()
+    plain = foreign.plain(tensors, state.model.state_dict())
+    filled, held = _holding(checkpoints.fill(state, plain.tensors, None, path), plain.masks)
+    return filled, with_fields(operation, sha256=digest), (*plain.remarks, *held)
+
+
+def _holding(state: State, masks: Mapping[str, Tensor]) -> tuple[State, list[str]]:
+    """The state with the zeros of these masks (by tensor name) held where the bench holds zeros, and remarks."""
+    prunable = {f"{layer.name}.weight": layer.name for layer in state.layers if layer.prunable}
+    held = {layer: masks[name].to(state.device) for name, layer in prunable.items() if name in masks}
+    loose = [name for name in masks if name not in prunable]
+    remarks = [f"zeros held in {shortened(list(held))}"] if held else []
+    if loose:
+        remarks.append(f"zero now, but free to train again: what was masked in {shortened(loose)}")
+    return replace(state, masks=held, last=dict.fromkeys(held, "masked in the file")), remarks
 
 
 def fresh(operation: Load, data: Find) -> State:
     """The state of a newly built model with weights from the seed, whatever file the operation names."""
-    if operation.model not in MODELS:
-        raise BenchError(
-            f"no such model: {operation.model}; the models are {listed(MODELS)}{meant(operation.model, MODELS)}"
-        )
+    model, _ = _model(operation)
     if operation.dataset not in DATASETS:
         raise BenchError(
             f"no such data set: {operation.dataset}; they are {listed(DATASETS)}{meant(operation.dataset, DATASETS)}"
         )
-    model = MODELS[operation.model]
-    options = checked_options(model.build, operation.options, operation.model)
     data_options = checked_options(DATASETS[operation.dataset].read, operation.data_options, operation.dataset)
     device = pick(operation.device)
     images = data(operation.dataset, data_options, model.side)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(operation.seed)
-        built = model.build(images.shape, len(images.classes), **options)
-    built = built.to(device).eval()
+    built = build(operation, images.shape, len(images.classes)).to(device)
     return State(
         load=operation, device=device, data=images, model=built, layers=trace_layers(built, images.shape, device)
     )
+
+
+def build(operation: Load, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The model that a load names, for images of that shape, with weights from its seed: on the CPU, in eval mode."""
+    model, options = _model(operation)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(operation.seed)
+        return model.build(shape, classes, **options).eval()
+
+
+def _model(operation: Load) -> tuple[Model, dict[str, Any]]:
+    if operation.model not in MODELS:
+        raise BenchError(
+            f"no such model: {operation.model}; the models are {listed(MODELS)}{meant(operation.model, MODELS)}"
+        )
+    model = MODELS[operation.model]
+    return model, checked_options(model.build, operation.options, operation.model)

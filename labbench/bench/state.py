@@ -23,7 +23,7 @@ class Data:
 
     def __init__(self, name: str, images: Images, flip: bool, side: int) -> None:
         self.name, self.classes, self.flip = name, images.classes, flip
-        self._mean, self._std = images.mean, images.std
+        self.mean, self.std = images.mean, images.std
         cpu = torch.device("cpu")
         self._splits = {cpu: {split: (_resized(x, side), y) for split, (x, y) in images.splits.items()}}
         self.shape = tuple(self._splits[cpu]["train"][0].shape[1:])
@@ -43,8 +43,8 @@ class Data:
         """
         if x.is_floating_point():
             return x.float()
-        mean = torch.tensor(self._mean, device=x.device).view(1, -1, 1, 1)
-        std = torch.tensor(self._std, device=x.device).view(1, -1, 1, 1)
+        mean = torch.tensor(self.mean, device=x.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=x.device).view(1, -1, 1, 1)
         return (x.float() / 255 - mean) / std
 
 

@@ -121,12 +121,30 @@ class Restored(Event, frozen=True):
     """Operations that had to be done again because no checkpoint was there."""
 
 
+EXPORT_FORMATS = {
+    ".safetensors": "weights with labbench's record",
+    ".pth": "a state_dict of torch, with labbench's record",
+    ".pt": "a state_dict of torch, with labbench's record",
+    ".pt2": "a program of torch.export",
+    ".onnx": "an ONNX graph",
+}
+"""How the current model can be written: ending of the file, and what it then is."""
+
+
 class Exported(Event, frozen=True):
     """The current model was written to a file. Never recorded."""
 
     path: str
     size: int
     """Bytes."""
+    gzipped: int = 0
+    """Bytes after gzip at level 6; 0: not measured."""
+    loaded: int = 0
+    """Bytes of the parameters of the model as it was loaded, in float32; 0: not told."""
+    deviation: float | None = None
+    """Of a program's answers from the bench's model: the largest difference of a logit. None for files of weights."""
+    remarks: tuple[str, ...] = ()
+    """What the user should know, such as how images are normalized."""
 
 
 class Died(Event, frozen=True):
@@ -165,9 +183,10 @@ class Restore(Request, frozen=True):
 
 
 class Export(Request, frozen=True):
-    """Write the current model to a safetensors file"""
+    """Write the current model to a file"""
 
     path: str
+    """Its ending says the format: `EXPORT_FORMATS`."""
 
 
 AnyRequest: TypeAlias = AnyOperation | Stop | Preview | Restore | Export

@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 
+from labbench.session.events import Exported
 from labbench.session.operations import Note, Operation
 from labbench.session.session import Step
 from labbench.session.snapshot import Snapshot, Total
@@ -26,6 +27,20 @@ def share(fraction: float | None) -> str:
     if fraction is None:
         return ABSENT
     return f"{min(100 * fraction, 99.99):.2f} %" if 0.99 < fraction < 1 else f"{100 * fraction:.1f} %"
+
+
+def exported(event: Exported) -> tuple[str, tuple[str, ...]]:
+    """What was written: its bytes in words, and remarks."""
+    size, remarks = f"{event.size:,} bytes", []
+    if event.gzipped:
+        size += f", {event.gzipped:,} gzipped"
+    if event.gzipped and event.loaded:
+        part = 100 * event.gzipped / event.loaded
+        remarks.append(f"gzipped {part:.1f} % of the parameters as they were loaded ({event.loaded:,} bytes)")
+    if event.deviation is not None:
+        differ = f"differ from the bench's model by {event.deviation:.1e} at most"
+        remarks.append(f"run once: its answers {differ if event.deviation else 'are those of the model at the bench'}")
+    return size, (*remarks, *event.remarks)
 
 
 def operations_width(operations: Sequence[Operation]) -> int:

@@ -171,7 +171,15 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "save", ("w",), "save as", "Save the session under another name and go on recording there.", "Session", BENCH
     ),
-    Action("export", ("x",), "export", "Write the model to a safetensors file.", "Session", BENCH, CHANGE),
+    Action(
+        "export",
+        ("x",),
+        "export",
+        "Write the model to a file: weights or a program, by its ending.",
+        "Session",
+        BENCH,
+        CHANGE,
+    ),
     Action(
         "recipe_next",
         (".",),

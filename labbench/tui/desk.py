@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from labbench.session import recipe
+from labbench.session import recipe, report
 from labbench.session.check import BadInput
 from labbench.session.events import (
     AnyEvent,
@@ -205,7 +205,8 @@ class Desk:
 
     def take_export(self, event: Exported) -> None:
         """The model was written."""
-        self._say(f"the model is in {event.path} ({event.size / 1000:,.0f} kB)", "information")
+        size, remarks = report.exported(event)
+        self._say("\n".join([f"the model is in {event.path}: {size}", *remarks]), "information")
 
     def gone(self) -> None:
         """The worker died and is not started again by itself."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labbench import folders
-from labbench.session.events import Export
+from labbench.session.events import EXPORT_FORMATS, Export
 from labbench.session.operations import AnyOperation, Evaluate, Freeze, Load, Note, Redo, Undo, Unfreeze, Unprune
 from labbench.tui.actions import in_help
 from labbench.tui.screens.about import AboutScreen
@@ -84,11 +84,12 @@ def export(app: "LabbenchApp") -> None:
 
     def take(path: Path | None) -> None:
         if path is not None:
+            app.say(f"writing {path.name}")
             app.desk.send(Export(path=str(path.expanduser().absolute())))
 
     snapshot = app.shown.session.snapshot
     name = f"{snapshot.model}-{snapshot.dataset}.safetensors" if snapshot else "model.safetensors"
-    app.push_screen(PathForm("Export the model to", str(Path.cwd() / name)), take)
+    app.push_screen(PathForm("Export the model to", str(Path.cwd() / name), EXPORT_FORMATS), take)
 
 
 def read(app: "LabbenchApp") -> None:

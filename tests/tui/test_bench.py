@@ -4,8 +4,20 @@ import pytest
 from hosting import seen, until
 from sample import LOAD, lenet_rows, lenet_session, resnet_session, running_session, snapshot
 from stub import app_on, settled
+from textual.widgets import Input
 
-from labbench.session.events import Died, Exported, Failed, Finished, Preview, Previewed, Started, Stop
+from labbench.session.events import (
+    EXPORT_FORMATS,
+    Died,
+    Export,
+    Exported,
+    Failed,
+    Finished,
+    Preview,
+    Previewed,
+    Started,
+    Stop,
+)
 from labbench.session.operations import (
     Cluster,
     Evaluate,
@@ -23,6 +35,7 @@ from labbench.tui.screens.bench import BenchScreen
 from labbench.tui.screens.confirm import Confirm
 from labbench.tui.screens.form import OperationForm
 from labbench.tui.screens.help import HelpScreen
+from labbench.tui.screens.note import PathForm
 from labbench.tui.screens.open import OpenScreen
 from labbench.tui.screens.reader import Reader
 
@@ -349,8 +362,28 @@ async def test_an_export_is_told():
     app = app_on(lenet_session())
     async with app.run_test(size=(120, 40)) as pilot:
         await started(app, pilot)
-        app.link.hear(Exported(path="/tmp/[x].safetensors", size=1_700_000))
-        await until(pilot, lambda: "the model is in /tmp/[x].safetensors (1,700 kB)" in said(app))
+        app.link.hear(Exported(path="/tmp/[x].onnx", size=1_700_000, gzipped=340_000, remarks=("takes images",)))
+        words = "the model is in /tmp/[x].onnx: 1,700,000 bytes, 340,000 gzipped\ntakes images"
+        await until(pilot, lambda: words in said(app))
+
+
+async def test_the_export_form_says_what_the_ending_means_and_refuses_others(tmp_path):
+    app = app_on(lenet_session())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await started(app, pilot)
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, PathForm))
+        path, state = app.screen.query_one(Input), app.screen.query_one("#state")
+        for suffix, kind in EXPORT_FORMATS.items():
+            path.value = str(tmp_path / f"model{suffix}")
+            await until(pilot, lambda kind=kind: str(state.render()).startswith(f"{kind} (or end in "))
+        path.value = str(tmp_path / "model.zip")
+        await until(pilot, lambda: "the ending says the format: .safetensors, .pth" in str(state.render()))
+        await pilot.press("enter")
+        assert isinstance(app.screen, PathForm) and not app.link.sent
+        path.value = str(tmp_path / "model.onnx")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.link.sent == [Export(path=str(tmp_path / "model.onnx"))])
 
 
 async def test_a_bug_ends_in_one_sentence_and_a_traceback_in_the_log(tmp_path):

@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static, TabbedContent, TabPane, Tabs
 
+from labbench.session import report
 from labbench.session.events import (
     AnyEvent,
     Died,
@@ -156,7 +157,9 @@ def told(event: AnyEvent) -> Iterator[Content]:
             done = f", {words.plural(event.recomputed, 'operation')} done again" if event.recomputed else ""
             yield Content(f"restored{done}")
         case Exported():
-            yield Content(f"exported to {event.path} ({words.count(event.size)} bytes)")
+            size, remarks = report.exported(event)
+            yield Content(f"exported to {event.path}: {size}")
+            yield from (Content(f"  · {remark}") for remark in remarks)
         case _:
             return
 

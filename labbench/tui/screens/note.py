@@ -1,6 +1,8 @@
 """Where words are typed: a note for the session, a path for a file."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 from textual import on
@@ -76,7 +78,9 @@ class NoteForm(ModalScreen[Note | None]):
 
 
 class PathForm(ModalScreen[Path | None]):
-    """Dismisses with the path of a file to be written, or None. Asks before a file is replaced."""
+    """Dismisses with the path of a file to be written, or None. Asks before a file is replaced.
+
+    `formats` says which endings there may be, and what the file then is; without it any ending will do."""
 
     DEFAULT_CSS = """
     PathForm { align: center middle; }
@@ -87,10 +91,11 @@ class PathForm(ModalScreen[Path | None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
 
-    def __init__(self, title: str, initial: str) -> None:
+    def __init__(self, title: str, initial: str, formats: Mapping[str, str] = MappingProxyType({})) -> None:
         super().__init__()
         self._title = title
         self._initial = initial
+        self._formats = formats
 
     def compose(self) -> ComposeResult:
         """The path, what is there now, and the buttons."""
@@ -119,7 +124,7 @@ class PathForm(ModalScreen[Path | None]):
 
     @on(Input.Submitted)
     def _save(self) -> None:
-        problem, _ = target(self.query_one(Input).value)
+        problem, _ = target(self.query_one(Input).value, self._formats)
         path = Path(self.query_one(Input).value).expanduser()
         if problem:
             self.app.bell()
@@ -135,14 +140,14 @@ class PathForm(ModalScreen[Path | None]):
 
     @on(Input.Changed)
     def _judge(self) -> None:
-        problem, remark = target(self.query_one(Input).value)
+        problem, remark = target(self.query_one(Input).value, self._formats)
         state = self.query_one("#state", Static)
         state.set_class(bool(problem), "-wrong")
         state.update(Content(f"✗ {problem}" if problem else remark))
 
 
-def target(text: str) -> tuple[str, str]:
-    """What is wrong with this path as a file to be written ("" if nothing), and a remark on what is there."""
+def target(text: str, formats: Mapping[str, str]) -> tuple[str, str]:
+    """What is wrong with this path as a file to be written ("" if nothing), and a remark on it and what is there."""
     if not text.strip() or "\0" in text:
         return "type the path of a file", ""
     path = Path(text).expanduser()
@@ -151,6 +156,10 @@ def target(text: str) -> tuple[str, str]:
             return "this is a folder; add the name of a file", ""
         if not path.parent.is_dir():
             return f"there is no folder {path.parent}", ""
-        return "", "the file exists: you will be asked before it is replaced" if path.exists() else "a new file"
+        if formats and path.suffix not in formats:
+            return f"the ending says the format: {', '.join(formats)}", ""
+        there = "the file exists: you will be asked before it is replaced" if path.exists() else "a new file"
+        others = ", ".join(ending for ending in formats if ending != path.suffix)
+        return "", f"{formats[path.suffix]} (or end in {others}) · {there}" if formats else there
     except OSError as error:
         return error.strerror or str(error), ""

@@ -77,8 +77,9 @@ async def test_one_can_choose_while_the_worker_warms_up_and_keeps_the_choice(tmp
 
 async def test_it_says_which_data_is_there(tmp_path):
     (tmp_path / "data" / "MNIST" / "raw").mkdir(parents=True)
-    (tmp_path / "data" / "MNIST" / "raw" / "images").write_text("x")
+    (tmp_path / "data" / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").write_text("x")
     (tmp_path / "data" / "FashionMNIST" / "raw").mkdir(parents=True)
+    (tmp_path / "data" / "FashionMNIST" / "raw" / "train-images-idx3-ubyte.gz").write_text("the first of four")
     app = Host(opening(tmp_path))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()

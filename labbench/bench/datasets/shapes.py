@@ -167,4 +167,5 @@ SHAPES = Dataset(
     classes=len(SHAPES_BY_NAME),
     shape=(3, SIDE, SIDE),
     images=IMAGES,
+    version=f"1, torch {torch.__version__}, numpy {np.__version__}",  # sines and random numbers are theirs
 )

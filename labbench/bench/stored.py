@@ -37,7 +37,7 @@ BROKEN = (OSError, SafetensorError, msgspec.MsgspecError, KeyError, ValueError, 
 class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the tensors do not say: whose they are, and whether they are still what was written."""
 
-    format: int = FORMAT
+    format: int
     dataset: str
     options: dict[str, Any]
     version: str
@@ -69,7 +69,7 @@ def read(name: str, dataset: Dataset, reading: Reading, options: Mapping[str, An
     The tensors of the cache are views of its file: they may be gigabytes, and nobody may write into them. (A write
     would not reach the file: it is mapped privately.) Raises what `dataset.read` raises.
     """
-    record = Record(dataset=name, options=dict(options), version=dataset.version, files=files)
+    record = Record(format=FORMAT, dataset=name, options=dict(options), version=dataset.version, files=files)
     path = reading.data_dir / FOLDER / _file_name(name, options)
     with suppress(*BROKEN):
         if found := _opened(path, record, reading):

@@ -7,6 +7,7 @@ from bench_data import ENVIRONMENT, catalogue
 from hosting import PENDING, Host, seen, type_in, until
 from textual.widgets import Input
 
+from labbench.session.catalogue import shipped
 from labbench.session.events import Ready
 from labbench.session.jsonl import Header, encode
 from labbench.session.operations import Load
@@ -185,3 +186,19 @@ async def test_without_sessions_it_says_where_they_will_be(tmp_path):
         await pilot.pause()
         assert "No session yet" in seen(app)
     assert not Path(tmp_path / "sessions").exists()
+
+
+async def test_an_image_folder_is_asked_for_and_goes_into_the_load(tmp_path):
+    screen = OpenScreen(shipped(), None, tmp_path / "sessions", None, tmp_path / "data")
+    app = Host(screen)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("right", "end")
+        await until(pilot, lambda: len(screen.query("#data-options Field")) == 3)
+        line = next(line for line in seen(app).splitlines() if "● folder" in line)
+        assert line.count("folder") == 2
+        assert "will be downloaded" not in seen(app)
+        next(iter(screen.query("#data-options Field").results(Field))).take_focus()
+        await type_in(pilot, "/pictures")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert app.result == Load(model="lenet-5", dataset="folder", data_options={"path": "/pictures"})

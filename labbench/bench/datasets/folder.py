@@ -64,7 +64,7 @@ def read(
 def _listing(reading: Reading, path: str) -> Listing:
     if not path.strip():
         raise BenchError("folder needs a path: that of a folder of images with one subfolder for each class")
-    top = Path(os.path.expanduser(path))
+    top = Path(os.path.expanduser(path)).absolute()
     try:
         if not top.is_dir():
             raise BenchError(f"there is no folder {top}; path is a folder of images with one subfolder for each class")

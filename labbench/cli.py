@@ -88,7 +88,7 @@ def _dispatch(arguments: list[str]) -> int:
         case "show":
             return listing.show(given.file, given.form)
         case "list":
-            return listing.catalogue(given.what, given.json)
+            return listing.catalogue(given.what, given.form)
         case _:
             return commands.export(given.file, given.to, given.force, given.device, given.data_dir)
 
@@ -130,7 +130,11 @@ def command_parser(name: str) -> argparse.ArgumentParser:
     parser = Parser(prog=f"labbench {name}", description=COMMANDS[name])
     if name == "list":
         parser.add_argument("what", choices=LISTS, metavar="|".join(LISTS), help="what to list")
-        parser.add_argument("--json", action="store_true", help="as JSON")
+        form = parser.add_mutually_exclusive_group()
+        form.add_argument("--json", dest="form", action="store_const", const="json", default="text", help="as JSON")
+        form.add_argument(
+            "--table", dest="form", action="store_const", const="table", help="models: the table of the README"
+        )
         return parser
     parser.add_argument("file", type=Path, metavar="RECIPE" if name == "run" else "FILE", help=_file_help(name))
     if name == "replay":

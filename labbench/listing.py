@@ -36,11 +36,16 @@ def show(file: Path, form: str) -> int:
     return SAME
 
 
-def catalogue(what: str, json: bool) -> int:
-    """Print a menu: models, datasets, methods or operations."""
+def catalogue(what: str, form: str) -> int:
+    """Print a menu (models, datasets, methods or operations): as text, as "json" or, of the models, as "table"."""
     entries: tuple[Entry, ...] = getattr(shipped(), what)
-    if json:
+    if form == "json":
         _print_json(entries)
+        return SAME
+    if form == "table":
+        if what != "models":
+            return say(f"there is a table of the models only, not of the {what}; --json lists everything", BAD)
+        print_lines(model_table(entries))
         return SAME
     for entry in entries:
         facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in entry.facts.items())
@@ -49,6 +54,22 @@ def catalogue(what: str, json: bool) -> int:
             cells = [(knob.name, _kind(knob), _default(knob), knob.help) for knob in entry.knobs]
             print_lines(f"    {line}" for line in report.columns(cells, [True] * 4))
     return SAME
+
+
+def model_table(models: Iterable[Entry]) -> list[str]:
+    """The models as a Markdown table: what they are by default, on the smallest input."""
+    rows = [
+        (
+            f"`{one.name}`",
+            f"{one.facts['parameters']:,}",
+            one.facts["shape"],
+            one.title,
+            one.about.splitlines()[0].removesuffix("."),
+        )
+        for one in models
+    ]
+    head = ["| name | parameters | input | model | source |", "|---|--:|---|---|---|"]
+    return head + [f"| {' | '.join(map(str, row))} |" for row in rows]
 
 
 def opened(file: Path) -> tuple[Header, Session] | None:

@@ -17,6 +17,7 @@ import pytest
 
 from labbench import cli, client, folders
 from labbench.session import jsonl, recipe
+from labbench.session.catalogue import shipped
 from labbench.session.operations import Finetune, Load, Note
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
@@ -300,6 +301,15 @@ def test_list_names_what_can_be_chosen(run: Run, what: str, words: str) -> None:
     assert names == [line.split(":")[0] for line in out if not line.startswith(" ")]
 
 
+def test_the_models_are_listed_as_a_table_and_nothing_else_is(run: Run) -> None:
+    code, (head, _, *rows), _ = run("list", "models", "--table")
+    assert code == 0
+    assert head == "| name | parameters | input | model | source |"
+    assert rows[0].startswith("| `lenet-5` | 431,080 | 1×28×28 | LeNet-5: two 5×5 convolutions")
+    assert [row.split("`")[1] for row in rows] == [entry.name for entry in shipped().models]
+    assert all(row.count("|") == 6 for row in rows)
+
+
 def test_list_shows_types_ranges_and_defaults(run: Run) -> None:
     lines = [" ".join(line.split()) for line in run("list", "operations")[1]]
     assert any(line.startswith("amount float from 0 to 1 default 0.5 ") for line in lines)
@@ -337,6 +347,7 @@ def test_export_writes_once_and_overwrites_only_by_force(run: Run, session: Path
         (["--seed", "one"], "invalid int value"),
         (["--model", "lenet-5", "--seed", "-1"], "load: seed must be a whole number from 0"),
         (["list", "model"], "labbench list: .*invalid choice: 'model'"),
+        (["list", "methods", "--table"], "there is a table of the models only, not of the methods"),
         (["show"], "labbench show: .*required: FILE"),
     ],
 )

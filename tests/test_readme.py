@@ -26,7 +26,7 @@ def marked(mark: str) -> str:
 
 
 def test_there_are_two_commands_that_begin_with_nothing_but_python() -> None:
-    assert len(re.findall(r"^<!--", README, flags=re.MULTILINE)) == 2
+    assert len(re.findall(r"^<!-- setup-", README, flags=re.MULTILINE)) == 2
     start, test = marked("setup-and-start"), marked("setup-and-test")
     for command in (start, test):
         assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
@@ -62,6 +62,13 @@ def test_every_headless_command_has_an_example_that_can_be_meant() -> None:
         else:
             cli.app_parser().parse_args(words)
     assert named == set(cli.COMMANDS)
+
+
+def test_the_table_of_models_is_that_of_the_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
+    """Regenerate it: `labbench list models --table` prints what stands between the two marks."""
+    (command, table) = re.findall(r"^<!-- models: labbench (.*) -->\n(.*)^<!-- /models -->$", README, re.M | re.S)[0]
+    assert cli.main(command.split()) == 0
+    assert table == capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:labbench|\.ci|tests|sessions)/[\w./]*)`", README))))

@@ -105,8 +105,8 @@ EVERY = [
     (name, options, shape, classes)
     for name in MODELS
     for options in options_of(name)
-    for shape in CLAIMED[name]
-    for classes in (2, 37)
+    for shape in (CLAIMED[name] if name in KINDS else [COLOR])
+    for classes in ((2, 37) if name in KINDS else (100,))
 ]
 
 

@@ -7,6 +7,7 @@ from bench_data import ENVIRONMENT, catalogue
 from hosting import PENDING, Host, seen, type_in, until
 from textual.widgets import Input
 
+from labbench.session.catalogue import shipped
 from labbench.session.events import Ready
 from labbench.session.jsonl import Header, encode
 from labbench.session.operations import Load
@@ -60,6 +61,43 @@ async def test_a_models_own_options_appear_with_it(tmp_path):
         await pilot.press("B", "enter")
         await until(pilot, lambda: app.result is not PENDING)
     assert app.result == Load(model="resnet-20", dataset="digits", options={"shortcut": "B"})
+
+
+async def test_every_shipped_model_can_be_reached_in_the_menu_and_is_seen(tmp_path):
+    models = [entry.name for entry in shipped().models]
+    screen = OpenScreen(shipped(), None, tmp_path / "sessions", None, tmp_path / "data")
+    app = Host(screen)
+    seen_names = []
+    async with app.run_test(size=(80, 24)) as pilot:
+        for name in models:
+            await until(pilot, lambda name=name: f"● {name} " in seen(app))
+            seen_names.append(screen.query_one("#model", Menu).value)
+            await pilot.press("down")
+        assert len(models) > screen.query_one("#model", Menu).size.height
+        await pilot.press("end", "enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert seen_names == models
+    assert app.result == Load(model=models[-1], dataset="digits")
+
+
+async def test_figures_stand_beside_the_scroll_bar_not_under_it(tmp_path):
+    last = Load(model="cp-resnet", dataset="digits")
+    app = Host(OpenScreen(shipped(), None, tmp_path / "sessions", last, tmp_path / "data"))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: all(figure in seen(app) for figure in ("431 k ", "267 k", "2.47 M")))
+
+
+async def test_the_options_of_a_large_family_are_asked_for_in_the_form(tmp_path):
+    last = Load(model="cp-resnet", dataset="digits", options={"rho": 8, "widths": "24 48 72"})
+    screen = OpenScreen(shipped(), None, tmp_path / "sessions", last, tmp_path / "data")
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: len(screen.query("#options Field")) == 5)
+        names = [field.knob.name for field in screen.query("#options Field").results(Field)]
+        await pilot.press("enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert names == ["rho", "widths", "blocks", "groups", "first_activation"]
+    assert app.result == last
 
 
 async def test_one_can_choose_while_the_worker_warms_up_and_keeps_the_choice(tmp_path):

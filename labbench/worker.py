@@ -92,7 +92,7 @@ class Worker:
         if key not in self._data:
             dataset = DATASETS[name]
             reading = Reading(self.data_dir, self.report, self.stop.is_set)
-            self._data[key] = Data(name, dataset.read(reading, **options), dataset.flip, side)
+            self._data[key] = Data(name, dataset.read(reading, **options), dataset.flip, side, dataset.vertical)
         return self._data[key]
 
     def handle(self, request: AnyRequest) -> None:

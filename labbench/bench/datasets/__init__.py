@@ -1,6 +1,7 @@
 """The data sets that can be loaded, by the name that a user types."""
 
 from labbench.bench.dataset import Dataset
+from labbench.bench.datasets.asc import ASC
 from labbench.bench.datasets.digits import DIGITS
 from labbench.bench.datasets.shapes import SHAPES
 from labbench.bench.datasets.vision import CIFAR10, CIFAR100, FASHION_MNIST, MNIST
@@ -12,4 +13,5 @@ DATASETS: dict[str, Dataset] = {
     "fashion-mnist": FASHION_MNIST,
     "cifar10": CIFAR10,
     "cifar100": CIFAR100,
+    "asc": ASC,
 }

@@ -12,7 +12,7 @@ from labbench.bench.dataset import Images, Reading, Splits
 from labbench.bench.datasets import DATASETS
 from labbench.bench.datasets.vision import Published
 
-OFFLINE = [name for name, dataset in DATASETS.items() if not dataset.download]
+OFFLINE = [name for name, dataset in DATASETS.items() if dataset.images and not dataset.download]
 
 
 @pytest.fixture(scope="module", params=OFFLINE)
@@ -31,7 +31,7 @@ def splits(images: Images) -> Splits:
 
 
 def test_the_menu_begins_with_what_works_offline():
-    assert list(DATASETS) == ["digits", "shapes", "mnist", "fashion-mnist", "cifar10", "cifar100"]
+    assert list(DATASETS) == ["digits", "shapes", "mnist", "fashion-mnist", "cifar10", "cifar100", "asc"]
     assert OFFLINE == ["digits", "shapes"]
 
 
@@ -45,7 +45,7 @@ def test_an_entry_describes_itself_on_a_line_of_a_small_terminal(name):
 @pytest.mark.parametrize("name", DATASETS)
 def test_an_entry_is_consistent(name):
     dataset = DATASETS[name]
-    assert list(dataset.images) == ["train", "validation", "test"]
+    assert list(dataset.images) in (["train", "validation", "test"], [])
     if isinstance(source := getattr(dataset.read, "__self__", None), Published):
         check_images(dataset, source.classes, source.mean, source.std)
 
@@ -108,8 +108,9 @@ for split, (images, labels) in DATASETS[{offline!r}].read(Reading(Path("/nowhere
     assert _python(program).strip() == digest
 
 
-def test_the_catalogue_costs_no_import_of_torchvision_or_scikit_learn():
-    program = "import labbench.bench.datasets, sys; print([m for m in ('torchvision', 'sklearn') if m in sys.modules])"
+def test_the_catalogue_costs_no_import_of_a_large_library():
+    heavy = ("torchvision", "sklearn", "soundfile", "soxr", "kaldi_native_fbank")
+    program = f"import labbench.bench.datasets, sys; print([m for m in {heavy} if m in sys.modules])"
     assert _python(program).strip() == "[]"
 
 

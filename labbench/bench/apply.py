@@ -9,12 +9,12 @@ import torch
 
 from labbench.bench import pruning, surgery
 from labbench.bench.choice import choose, choose_unfrozen, shortened
-from labbench.bench.devices import one_thread
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.finetune import finetune
 from labbench.bench.loading import Find, load
 from labbench.bench.measure import measured, unique_filters
 from labbench.bench.state import State, weight_of
+from labbench.bench.threads import one_thread
 from labbench.session.check import listed
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import (

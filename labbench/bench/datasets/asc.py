@@ -13,6 +13,7 @@ from msgspec import Meta
 from labbench.bench import spectrogram
 from labbench.bench.dataset import Dataset, Images, Reading, Splits
 from labbench.bench.errors import BenchError, Stopped
+from labbench.bench.threads import one_thread
 from labbench.session.check import listed
 from labbench.session.events import Progress
 
@@ -74,7 +75,8 @@ def read(reading: Reading, *, path: Place = "", front_end: Geometry = "128x100")
     _check_files(audio, dict(zip(lists, (train, test), strict=True)))
     kept, held = _parted(train, lists[0])
     parts = {"train": kept, "validation": held, "test": test}
-    return Images(_converted(reading, audio.parent, parts, spectrogram.FRONT_ENDS[front_end]), SCENES)
+    with one_thread():
+        return Images(_converted(reading, audio.parent, parts, spectrogram.FRONT_ENDS[front_end]), SCENES)
 
 
 def _clips(file: Path) -> list[Clip]:

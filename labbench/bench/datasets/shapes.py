@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from labbench.bench.dataset import Dataset, Images, Reading, Splits
+from labbench.bench.threads import one_thread
 
 IMAGES = {"train": 6_000, "validation": 1_000, "test": 1_000}
 SIDE = 32
@@ -93,14 +94,9 @@ def read(reading: Reading) -> Images:
 
 @cache
 def _drawn() -> Splits:
-    # On one thread: two that wait for each other on a busy machine took 30 to 60 s where one took 5.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         parts = enumerate(IMAGES.items())
         return {split: _draw(np.random.default_rng([SEED, turn]), count) for turn, (split, count) in parts}
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _draw(rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ import torch
 from labbench import __version__, folders
 from labbench.bench.apply import Tools, apply
 from labbench.bench.checkpoints import Cache, save
+from labbench.bench.clusterings import CLUSTERINGS
 from labbench.bench.dataset import Dataset, Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.devices import available, machine
@@ -241,6 +242,10 @@ def catalogue() -> Catalogue:
             for name, dataset in DATASETS.items()
         ),
         methods=tuple(_method_entry(name) for name in METHODS),
+        clusterings=tuple(
+            entry_of(name, module.share.__doc__ or "", knobs_of(options_type(module.share)))
+            for name, module in CLUSTERINGS.items()
+        ),
         operations=operation_entries(),
     )
 

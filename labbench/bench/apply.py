@@ -5,15 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import torch
-
-from labbench.bench import pruning, surgery
+from labbench.bench import pruning
 from labbench.bench.choice import choose, choose_unfrozen, shortened
-from labbench.bench.errors import BenchError, Stopped, never
+from labbench.bench.clustering import cluster
+from labbench.bench.errors import BenchError, never
 from labbench.bench.finetune import finetune
 from labbench.bench.loading import Find, load
-from labbench.bench.measure import measured, unique_filters
-from labbench.bench.state import State, weight_of
+from labbench.bench.measure import measured
+from labbench.bench.state import State
 from labbench.bench.threads import one_thread
 from labbench.session.check import listed
 from labbench.session.events import Metric, Progress, Sparsity
@@ -74,7 +73,8 @@ def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied
             return unprune(operation, state)
         case Cluster():
             with one_thread():
-                return cluster(operation, state, tools)
+                made, remarks = cluster(operation, state, tools.report, tools.stopped)
+                return Applied(made, operation, remarks)
         case Finetune():
             return Applied(*finetune(operation, state, tools.report, tools.stopped))
         case Evaluate():
@@ -123,40 +123,3 @@ def unprune(operation: Unprune, state: State) -> Applied:
         raise BenchError(f"no pruned weights in {listed(operation.layers)}: nothing there is held at zero")
     masks = {name: mask for name, mask in state.masks.items() if name not in masked}
     return Applied(replace(state, masks=masks, last={**state.last, **dict.fromkeys(masked, "unpruned")}), operation)
-
-
-def cluster(operation: Cluster, state: State, tools: Tools) -> Applied:
-    """The state with shared filters. Zeros that a whole cluster shares stay held in layers that were pruned."""
-    chosen = choose_unfrozen(state, operation.layers, "cluster")
-    outputs = [layer.name for layer in state.layers if layer.prunable][-1]
-    remarks = list(chosen.remarks)
-    model = state.copy_model()
-    masks, clusters, last = dict(state.masks), dict(state.clusters), dict(state.last)
-    done = 0
-    for number, name in enumerate(chosen.layers):
-        if tools.stopped():
-            raise Stopped
-        tools.report(Progress(phase="cluster", fraction=number / len(chosen.layers), note=name))
-        if name == outputs and name not in chosen.literal:
-            remarks.append(f"left out: the rows of {name} are the classes")
-            continue
-        weight = weight_of(model, name)
-        filters, distinct = len(weight), unique_filters(weight.detach())
-        k = operation.k or max(1, round(operation.fraction * filters))
-        if k >= distinct:
-            why = f"{name} has {distinct} distinct filters of {filters}; k must be below that, not {k}"
-            if name in chosen.literal:
-                raise BenchError(why)
-            remarks.append(f"left as it is: {why}")
-            continue
-        shared, labels = surgery.share_filters(weight, k, operation.seed)
-        with torch.no_grad():
-            weight.copy_(shared)
-        clusters[name], last[name] = labels, f"k {k} of {filters}"
-        if name in masks:
-            masks[name] = shared != 0
-        done += 1
-    if not done:
-        raise BenchError(f"nothing to cluster in {listed(operation.layers)}: {'; '.join(remarks)}")
-    made = replace(state, model=model, masks=masks, clusters=clusters, last=last, accuracy={})
-    return Applied(made, operation, tuple(remarks))

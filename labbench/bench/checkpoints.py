@@ -42,6 +42,7 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     loose_zeros: dict[str, tuple[int, ...]] = {}
     """Layer → flat positions of weights that are zero by chance, not by the mask."""
     clusters: dict[str, tuple[int, ...]] = {}
+    """Layer → the cluster of each filter, or of each entry of the weight."""
     frozen: tuple[str, ...] = ()
     last: dict[str, str] = {}
     accuracy: dict[str, Accuracy] = {}
@@ -57,7 +58,7 @@ def save(state: State, path: Path) -> int:
         kept={name: (kept.outputs, kept.inputs) for name, kept in state.kept.items()},
         masked=tuple(state.masks),
         loose_zeros=_loose_zeros(state),
-        clusters={name: tuple(labels.tolist()) for name, labels in state.clusters.items()},
+        clusters={name: tuple(labels.flatten().tolist()) for name, labels in state.clusters.items()},
         frozen=tuple(sorted(state.frozen)),
         last=dict(state.last),
         accuracy=dict(state.accuracy),
@@ -132,8 +133,10 @@ def fill(state: State, tensors: Mapping[str, Tensor], record: Record | None, pat
             masks[name].view(-1)[list(places)] = True
         clusters = {name: torch.tensor(labels, device=state.device) for name, labels in record.clusters.items()}
         for name, labels in clusters.items():
-            if len(labels) != len(filled.weight(name)):
-                raise IndexError(f"{name} has {len(filled.weight(name))} filters, not {len(labels)}")
+            weight = filled.weight(name)
+            if len(labels) not in (len(weight), weight.numel()):
+                raise IndexError(f"{name} has {len(weight)} filters, not {len(labels)}")
+            clusters[name] = labels if len(labels) == len(weight) else labels.view_as(weight)
     return replace(filled, masks=masks, clusters=clusters, last=dict(record.last))
 
 

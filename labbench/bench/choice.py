@@ -42,16 +42,23 @@ def choose(state: State, patterns: Iterable[str], *, norms: bool = False) -> Cho
         if pattern in names:
             literal.add(pattern)
             continue
-        wild = WILD & set(pattern)
-        matched = {name for name in names if fnmatch.fnmatchcase(name, pattern if wild else f"{pattern}.*")}
-        if not matched:
-            what = f"no layer matches {pattern}" if wild else f"no such layer: {pattern}"
-            raise BenchError(f"{what}; the layers are {shortened(names)}{meant(pattern, names)}")
-        found |= matched
+        found |= matching(pattern, names)
     if not found | literal:
         raise BenchError("no layer was named; name layers, or * for all of them")
     prunable = frozenset(layer.name for layer in state.layers if layer.prunable)
     return Chosen(tuple(n for n in names if n in found | literal), frozenset(literal), prunable)
+
+
+def matching(pattern: str, names: Sequence[str]) -> set[str]:
+    """The names that one name, glob, or name of a module that holds layers means. Raises `BenchError` for none."""
+    if pattern in names:
+        return {pattern}
+    wild = WILD & set(pattern)
+    matched = {name for name in names if fnmatch.fnmatchcase(name, pattern if wild else f"{pattern}.*")}
+    if not matched:
+        what = f"no layer matches {pattern}" if wild else f"no such layer: {pattern}"
+        raise BenchError(f"{what}; the layers are {shortened(names)}{meant(pattern, names)}")
+    return matched
 
 
 def choose_unfrozen(state: State, patterns: Iterable[str], what: str) -> Chosen:

@@ -17,6 +17,7 @@ from labbench.bench.devices import pick
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.measure import evaluate, sparsity
 from labbench.bench.state import BATCH_NORM, State, weight_of
+from labbench.bench.ties import Tie
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
 from labbench.session.snapshot import Accuracy
@@ -41,8 +42,7 @@ class Run:
     masked: list[Tensor]
     masks: list[Tensor]
     """As floats, one for each of `masked`."""
-    tied: list[tuple[nn.Parameter, Tensor, Tensor]]
-    """A weight, the matrix that averages over each filter's cluster, and the first filter of each filter's cluster."""
+    tied: list[Tie]
     generator: torch.Generator
     steps: int
     """In one epoch."""
@@ -115,7 +115,7 @@ def set_up(operation: Finetune, state: State) -> Run:
         optimizer=optimizer_of(operation, trained),
         masked=[weight_of(model, name) for name in loose],
         masks=[mask.to(device, torch.float32) for mask in loose.values()],
-        tied=[(weight_of(model, name), averaging(labels), first_alike(labels)) for name, labels in tied.items()],
+        tied=[Tie(weight_of(model, name), labels) for name, labels in tied.items()],
         generator=torch.Generator().manual_seed(operation.seed),
         steps=steps,
         began=time.perf_counter(),
@@ -146,17 +146,6 @@ def lr_factor(operation: Finetune, steps: int, step: int) -> float:
             halves = (round(0.5 * operation.epochs), round(0.75 * operation.epochs))
             marks = operation.milestones or [max(1, mark) for mark in halves]
             return operation.gamma ** sum(step >= mark * steps for mark in marks)
-
-
-def averaging(labels: Tensor) -> Tensor:
-    """The n×n matrix that turns n gradients into the mean over each one's cluster."""
-    alike = (labels[:, None] == labels).float()
-    return alike / alike.sum(1, keepdim=True)
-
-
-def first_alike(labels: Tensor) -> Tensor:
-    """For each filter the number of the first one in its cluster."""
-    return (labels[:, None] == labels).int().argmax(1)
 
 
 def batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
@@ -215,12 +204,11 @@ def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     with torch.no_grad():
-        for weight, mean, _ in run.tied:
-            assert weight.grad is not None
-            weight.grad.copy_((mean @ weight.grad.flatten(1)).view_as(weight))
+        for tie in run.tied:
+            tie.share_gradient()
         run.optimizer.step()
-        for weight, _, first in run.tied:
-            weight.copy_(weight[first])  # equal to the last bit, however the optimizer rounds
+        for tie in run.tied:
+            tie.hold()
         if run.masked:
             torch._foreach_mul_(run.masked, run.masks)
         figures = torch.stack([loss, (logits.argmax(1) == y).float().mean()])

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType
 
@@ -10,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from labbench.bench import surgery
+from labbench.bench.centroids import compact
 from labbench.bench.choice import Chosen, checked_options, shortened
 from labbench.bench.errors import BenchError
 from labbench.bench.methods import METHODS
-from labbench.bench.state import Kept, State, inputs_of
+from labbench.bench.state import Kept, State
 from labbench.session.check import listed, meant
 from labbench.session.operations import Prune, percent
 
@@ -81,14 +81,16 @@ def zero(operation: Prune, state: State, chosen: Chosen) -> tuple[State, tuple[s
 
 @dataclass(frozen=True)
 class Plan:
-    """One group and how many of its channels shall go."""
+    """One group and what is chosen among: its channels, or places in its blocks of channels."""
 
     group: surgery.Group
     loaded: int
+    """Units of the loaded model."""
     scores: Tensor
+    """Of each unit."""
 
     def lowest(self, count: int) -> list[int]:
-        """The channels with the lowest scores; of equals the first."""
+        """The units with the lowest scores; of equals the first."""
         return sorted(self.scores.argsort(stable=True)[:count].tolist())
 
 
@@ -121,22 +123,25 @@ def cut(operation: Prune, state: State, chosen: Chosen) -> tuple[State, tuple[st
         scores = torch.zeros(1)  # the only channel of a group stays: nothing to compare it with
         if group.channels > 1:
             scores = group.scores(lambda found: method.score(found, **options)).nan_to_num(0.0)
-        plans.append(Plan(group, loaded, scores))
+            scores = scores.view(group.blocks, -1).mean(0)
+        plans.append(Plan(group, loaded // group.blocks, scores))
     remarks += [f"left whole: {shortened(names)}, because {reason}" for reason, names in whole.items()]
     counts = _local_counts(operation, plans) if operation.scope == "layer" else _global_counts(operation, plans)
-    if operation.scope == "global" and plans and sum(counts) < (asked := _global_target(operation, plans)):
-        remarks.append(f"{sum(counts)} of {asked} channels went: one of each group stays")
+    if operation.scope == "global" and plans:
+        remarks += _missed(plans, _channels(plans, counts), _global_target(operation, plans))
     if not any(counts):
         why = f": {'; '.join(remarks)}" if not plans and remarks else ""
         already = f"; every group is already at {percent(operation.amount)}, or one filter each" if plans else ""
         raise BenchError(f"nothing to cut in {listed(operation.layers)}{already}{why}")
-    gone: dict[str, tuple[set[int], set[int]]] = {}
+    gone: surgery.Gone = {}
     for plan, count in zip(plans, counts, strict=True):
         if count:
-            gone |= _merged(gone, graph.cut(plan.group, plan.lowest(count)))
+            gone |= _merged(gone, plan.group.without(plan.lowest(count)))
             remarks += _coupled(plan.group, chosen)
-    surgery.check_twin(before, graph.model, gone, state.data.shape)
-    return _smaller(operation, state, graph.model, gone), tuple(remarks)
+    after = copy.deepcopy(before)
+    surgery.remove_filters(after, gone)
+    surgery.check_twin(before, after, gone, state.data.shape)
+    return _smaller(operation, state, after, gone), tuple(remarks)
 
 
 def _refuse_frozen(group: surgery.Group, state: State) -> None:
@@ -149,26 +154,40 @@ def _refuse_frozen(group: surgery.Group, state: State) -> None:
 
 
 def _local_counts(operation: Prune, plans: list[Plan]) -> list[int]:
+    """Units that go from each group."""
     kept = [max(1, math.floor(plan.loaded * (1 - operation.amount) + ROUNDING)) for plan in plans]
-    return [max(0, plan.group.channels - keep) for plan, keep in zip(plans, kept, strict=True)]
+    return [max(0, plan.group.units - keep) for plan, keep in zip(plans, kept, strict=True)]
 
 
 def _global_target(operation: Prune, plans: list[Plan]) -> int:
-    loaded, now = sum(plan.loaded for plan in plans), sum(plan.group.channels for plan in plans)
-    return round(operation.amount * loaded) - (loaded - now)
+    """Channels that shall go from all groups together."""
+    loaded = sum(plan.loaded * plan.group.blocks for plan in plans)
+    return round(operation.amount * loaded) - (loaded - sum(plan.group.channels for plan in plans))
 
 
 def _global_counts(operation: Prune, plans: list[Plan]) -> list[int]:
-    count = _global_target(operation, plans)
-    spare = [plan.scores.sort().values[:-1] for plan in plans]  # one channel of each group stays
-    ranked = sorted((float(score), number) for number, scores in enumerate(spare) for score in scores)
-    first = [number for _, number in ranked[: max(0, count)]]
-    return [first.count(number) for number in range(len(plans))]
+    """Units that go from each group: the lowest of all, as long as no more channels go than shall."""
+    rest = _global_target(operation, plans)
+    spare = [plan.scores.sort().values[:-1] for plan in plans]  # one unit of each group stays
+    counts = [0] * len(plans)
+    for _, number in sorted((float(score), number) for number, scores in enumerate(spare) for score in scores):
+        rest -= plans[number].group.blocks
+        if rest < 0:
+            break
+        counts[number] += 1
+    return counts
 
 
-def _merged(
-    one: Mapping[str, tuple[set[int], set[int]]], other: Mapping[str, tuple[set[int], set[int]]]
-) -> dict[str, tuple[set[int], set[int]]]:
+def _missed(plans: list[Plan], went: int, asked: int) -> list[str]:
+    together = ", and grouped channels go together" if any(plan.group.blocks > 1 for plan in plans) else ""
+    return [f"{went} of {asked} channels went: one of each group stays{together}"] if went < asked else []
+
+
+def _channels(plans: list[Plan], counts: list[int]) -> int:
+    return sum(count * plan.group.blocks for plan, count in zip(plans, counts, strict=True))
+
+
+def _merged(one: surgery.Gone, other: surgery.Gone) -> surgery.Gone:
     nothing: tuple[set[int], set[int]] = (set(), set())
     return {
         name: (one.get(name, nothing)[0] | gone[0], one.get(name, nothing)[1] | gone[1]) for name, gone in other.items()
@@ -177,29 +196,30 @@ def _merged(
 
 def _coupled(group: surgery.Group, chosen: Chosen) -> list[str]:
     others = [name for name in group.outputs if name in chosen.prunable and name != group.root]
-    return [f"{group.root} is coupled with {shortened(others)}: they lose the same filters"] if others else []
+    remarks = [f"{group.root} is coupled with {shortened(others)}: they lose the same filters"] if others else []
+    if group.blocks > 1:
+        remarks.append(f"the channels of {group.root} are read in {group.blocks} groups: each loses the same places")
+    return remarks
 
 
-def _smaller(operation: Prune, state: State, model: nn.Module, gone: Mapping[str, tuple[set[int], set[int]]]) -> State:
-    layers = {layer.name: layer for layer in state.layers}
+def _smaller(operation: Prune, state: State, model: nn.Module, gone: surgery.Gone) -> State:
     kept = dict(state.kept)
     masks, clusters = dict(state.masks), dict(state.clusters)
-    for name, (outputs, inputs) in gone.items():
-        old = state.module(name)
-        now_out, now_in = len(state.weight(name)), inputs_of(old)
+    for name, sides in gone.items():
+        module = state.module(name)
+        (outputs, inputs), (outs, ins) = sides, surgery.widths(module)
         kept[name] = Kept(
-            surgery.remaining(state.kept.get(name), outputs, layers[name].channels, out=True),
-            surgery.remaining(state.kept.get(name), inputs, layers[name].inputs, out=False),
+            surgery.remaining(state.kept.get(name), outputs, outs, out=True),
+            surgery.remaining(state.kept.get(name), inputs, ins, out=False),
         )
-        rest = Kept(
-            tuple(c for c in range(now_out) if c not in outputs), tuple(c for c in range(now_in) if c not in inputs)
-        )
+        rest = surgery.kept_after(module, *sides)
         if name in masks:
-            masks[name] = surgery.sliced(masks[name], rest)
+            masks[name] = surgery.sliced(masks[name], rest, surgery.groups_of(module))
         if name in clusters:
-            clusters[name] = surgery.sliced(clusters[name], rest).unique(return_inverse=True)[1]
+            clusters[name] = compact(surgery.sliced(clusters[name], rest, surgery.groups_of(module)))
     words = f"cut {percent(operation.amount)}"
-    touched = [name for name, (outputs, _) in gone.items() if outputs and layers[name].prunable]
+    prunable = {layer.name for layer in state.layers if layer.prunable}
+    touched = [name for name, (outputs, _) in gone.items() if outputs and name in prunable]
     return replace(
         state,
         model=model.to(state.device).eval().requires_grad_(True),

@@ -104,7 +104,7 @@ class State:
     masks: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
     """Layer name → bool tensor of its weight's shape; False is held at zero."""
     clusters: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
-    """Layer name → int64 cluster of each filter."""
+    """Layer name → int64 cluster of each filter or, in the weight's shape, of each entry among those at its place."""
     kept: Mapping[str, Kept] = field(default_factory=lambda: MappingProxyType({}))
     """Module name → its remaining channels, for every module that was cut."""
     last: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

@@ -48,10 +48,11 @@ class Catalogue(Struct, frozen=True, kw_only=True):
     models: tuple[Entry, ...]
     datasets: tuple[Entry, ...]
     methods: tuple[Entry, ...]
+    clusterings: tuple[Entry, ...] = ()
     operations: tuple[Entry, ...]
 
     def entry(self, kind: str, name: str) -> Entry | None:
-        """The entry of that name in "models", "datasets", "methods" or "operations", or None."""
+        """The entry of that name in "models", "datasets", "methods", "clusterings" or "operations", or None."""
         return next((entry for entry in getattr(self, kind) if entry.name == name), None)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from labbench.session.catalogue import Catalogue, Entry, Knob, knobs_of
-from labbench.session.operations import OPERATIONS, AnyOperation, Load, Prune
+from labbench.session.operations import OPERATIONS, AnyOperation, Cluster, Load, Prune
 
 
 class BadInput(ValueError):
@@ -65,6 +65,9 @@ def check_names(operation: AnyOperation, catalogue: Catalogue) -> None:
         case Prune():
             method = _check_name("method", operation.method, catalogue.methods)
             check_fields(method.name, method.knobs, operation.options)
+        case Cluster():
+            clustering = _check_name("clustering", operation.method, catalogue.clusterings)
+            check_fields(clustering.name, clustering.knobs, operation.options)
         case _:
             pass
 

@@ -89,18 +89,25 @@ class Unprune(Operation, frozen=True):
 
 
 class Cluster(Operation, frozen=True):
-    """Share filters: k-means in each layer, every filter becomes its cluster's centroid"""
+    """Share filters: in each layer every filter becomes its cluster's centroid"""
 
     layers: LayerNames
     k: Annotated[int, Meta(ge=0, description="distinct filters that remain in each layer; 0: use the fraction")] = 0
     fraction: Annotated[
         float, Meta(gt=0, le=1, description="distinct filters that remain, as a fraction of a layer's filters")
     ] = 0.5
+    ks: Annotated[
+        dict[str, int], Meta(description="k for some of the layers, by name or glob; the last that matches counts")
+    ] = {}
+    method: Annotated[str, Meta(description="a name of the clustering catalogue: what makes filters alike")] = "k-means"
+    options: Annotated[dict[str, Value], Meta(description="the clustering's own options")] = {}
     seed: Seed = 0
 
     def describe(self) -> str:
         kept = f"{self.k}" if self.k else f"{percent(self.fraction)} of the"
-        return f"cluster {_names(self.layers)} to {kept} filters"
+        mixed = f", {', '.join(f'{name} {k}' for name, k in self.ks.items())}" if self.ks else ""
+        how = "" if self.method == "k-means" and not self.options else f" ({self.method}{_options(self.options)})"
+        return f"cluster {_names(self.layers)} to {kept} filters{mixed}{how}"
 
 
 class Finetune(Operation, frozen=True):

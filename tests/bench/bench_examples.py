@@ -51,8 +51,8 @@ def shaken(state: State, seed: int = 0) -> State:
         for module in model.modules():
             if isinstance(module, BATCH_NORM):
                 for tensor in (module.weight, module.running_var):
-                    assert tensor is not None
-                    tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
+                    if tensor is not None:
+                        tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
                 assert module.running_mean is not None
                 module.running_mean.copy_(torch.randn(module.running_mean.shape, generator=generator))
             bias = getattr(module, "bias", None)

@@ -1,5 +1,7 @@
 """k-means over filters: as scikit-learn does it, and filters of one cluster stay equal while they train."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from sklearn.cluster import KMeans
 
 from labbench.bench import surgery
 from labbench.bench.apply import Tools
+from labbench.bench.clusterings import components, cosine, k_means
 from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.measure import fingerprint, snapshot, unique_filters
 from labbench.bench.state import State
@@ -33,7 +36,7 @@ def same_within_clusters(state: State, name: str) -> bool:
 def test_clusters_are_those_of_scikit_learn(shape: tuple[int, ...], k: int, seed: int) -> None:
     weight = distinct(shape, seed=3)
     vectors = weight.flatten(1).numpy()
-    shared, labels = surgery.share_filters(weight, k, seed)
+    shared, labels = surgery.share_filters(weight, k_means.share, k, seed, {})
     reference = KMeans(n_clusters=k, n_init=1, random_state=seed).fit(vectors)
     assert np.array_equal(labels.numpy(), reference.labels_)
     inertia = float(((shared.flatten(1) - weight.flatten(1)).double() ** 2).sum())
@@ -215,3 +218,127 @@ def test_a_stop_between_two_layers_leaves_the_state_as_it_was(small: Small) -> N
             Cluster(layers=CONVS, k=2),
             Tools(lambda name, options, side: state.data, stopped=lambda: next(calls)),
         )
+
+
+# The other clusterings
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_cosine_gathers_directions_and_keeps_or_shares_lengths(k: int) -> None:
+    weight = distinct((12, 3, 3, 3), seed=4)
+    vectors = weight.flatten(1)
+    shared, labels = cosine.share(vectors, k, 0)
+    assert labels is not None
+    assert len(shared.unique(dim=0)) == k == len(labels.unique())
+    units = torch.nn.functional.normalize(vectors, dim=1)
+    for label in labels.unique():
+        members = labels == label
+        direction = torch.nn.functional.normalize(units[members].mean(0), dim=0)
+        length = vectors[members].norm(dim=1).mean()
+        assert torch.allclose(shared[members], (direction * length).expand_as(shared[members]), atol=1e-6)
+    centers = torch.stack([torch.nn.functional.normalize(shared[labels == c][0], dim=0) for c in range(k)])
+    assert torch.equal((units @ centers.T).argmax(1), labels)  # nobody is nearer to another direction
+    kept, none = cosine.share(vectors, k, 0, norm="kept")
+    assert none is None
+    assert torch.allclose(kept.norm(dim=1), vectors.norm(dim=1), atol=1e-6)
+    assert len((kept / kept.norm(dim=1, keepdim=True)).round(decimals=4).unique(dim=0)) == k
+
+
+def test_cosine_does_not_see_lengths() -> None:
+    vectors = distinct((10, 20), seed=1)
+    scaled = vectors * torch.linspace(0.5, 3, 10)[:, None]
+    assert torch.equal(cosine.share(vectors, 4, 0)[1], cosine.share(scaled, 4, 0)[1])
+
+
+@pytest.mark.parametrize(("filters", "k"), [(6, 2), (7, 3), (9, 5), (8, 7)])
+def test_components_are_the_best_clusters_at_every_place(filters: int, k: int) -> None:
+    """Against every way to part the sorted values in k intervals."""
+    vectors = distinct((filters, 5), seed=filters)
+    shared, labels = components.share(vectors, k, 0)
+    for column in range(5):
+        ordered = vectors[:, column].double().sort().values
+        ways = itertools.combinations(range(1, filters), k - 1)
+        parts = ([ordered[a:b] for a, b in itertools.pairwise((0, *way, filters))] for way in ways)
+        best = min(sum(float(((part - part.mean()) ** 2).sum()) for part in way) for way in parts)
+        ours = float(((vectors[:, column] - shared[:, column]).double() ** 2).sum())
+        assert ours == pytest.approx(best, rel=1e-5, abs=1e-12)
+        assert len(shared[:, column].unique()) == k == len(labels[:, column].unique())
+
+
+def test_components_are_no_worse_than_scikit_learn_from_ten_starts() -> None:
+    vectors = distinct((32, 12), seed=2)
+    shared, _ = components.share(vectors, 8, 0)
+    ours = ((vectors - shared).double() ** 2).sum(0)
+    for column in range(12):
+        theirs = KMeans(n_clusters=8, n_init=10, random_state=0).fit(vectors[:, [column]].numpy()).inertia_
+        assert float(ours[column]) <= theirs * 1.0001
+
+
+def test_components_of_equal_values_need_no_more_clusters_than_values() -> None:
+    vectors = torch.tensor([[0.0, 1.0], [0.0, 1.0], [2.0, 1.0], [2.0, 3.0]])
+    shared, labels = components.share(vectors, 3, 0)
+    assert torch.equal(shared, vectors)
+    assert labels.max(0).values.tolist() == [1, 1]
+
+
+def test_a_filter_far_from_its_centroid_keeps_its_own_values() -> None:
+    vectors = distinct((10, 8), seed=0)
+    vectors[3] += 50
+    plain, _ = k_means.share(vectors, 2, 0)
+    farthest = (vectors - plain).norm(dim=1)
+    limit = float(farthest.sort().values[-3:-1].mean())  # two are farther
+    shared, labels = k_means.share(vectors, 2, 0, distance=limit)
+    far = farthest > limit
+    assert int(far.sum()) == 2
+    assert torch.equal(shared[far], vectors[far])
+    assert torch.equal(shared[~far], plain[~far])
+    assert len(labels[far].unique()) == 2
+    assert not set(labels[far].tolist()) & set(labels[~far].tolist())
+
+
+def test_k_by_map_goes_before_k_and_of_two_patterns_the_last_counts(small: Small) -> None:
+    operation = Cluster(layers=("*",), k=7, ks={"layer2": 5, "layer2.0.conv2": 3})
+    after = do(small(), operation)
+    ks = {name: int(labels.max()) + 1 for name, labels in after.clusters.items()}
+    assert ks["layer1.0.conv1"] == 7 and ks["layer2.0.conv1"] == 5 and ks["layer2.0.conv2"] == 3
+    assert operation.describe() == "cluster all layers to 7 filters, layer2 5, layer2.0.conv2 3"
+    with pytest.raises(BenchError, match="no such layer: layer9; the layers are"):
+        doing(small(), Cluster(layers=("*",), ks={"layer9": 2}))
+
+
+@pytest.mark.parametrize("training", TRAINING)
+@pytest.mark.parametrize(
+    "clustering",
+    [{"method": "components"}, {"method": "cosine"}, {"options": {"distance": 0.5}}],
+    ids=lambda clustering: str(clustering),
+)
+def test_every_clustering_holds_through_training_and_a_cut(small: Small, clustering: dict, training: dict) -> None:
+    after = do(small(), Cluster(layers=CONVS, k=4, **clustering))
+    distinct_before = {name: values_at_places(after.weight(name)) for name in CONVS}
+    trained = do(after, Finetune(epochs=1, batch_size=50, device="cpu", **training))
+    for name in CONVS:
+        assert not torch.equal(trained.weight(name), after.weight(name))
+        assert torch.equal(trained.clusters[name], after.clusters[name])
+        assert values_at_places(trained.weight(name)) <= distinct_before[name]
+    smaller = do(trained, Prune(layers=("layer1.0.conv1", "layer2.0.conv1"), method="group-magnitude", amount=0.5))
+    again = do(smaller, Finetune(epochs=1, batch_size=50, device="cpu", **training))
+    for name in CONVS:
+        assert values_at_places(again.weight(name)) <= values_at_places(smaller.weight(name))
+
+
+def values_at_places(weight: torch.Tensor) -> int:
+    """Distinct values at each place of the filters, summed over the places."""
+    return sum(len(place.unique()) for place in weight.flatten(1).T)
+
+
+def test_an_unknown_clustering_or_option_is_refused(small: Small) -> None:
+    with pytest.raises(BenchError, match="no such clustering: cosin; they are k-means, cosine, components; did"):
+        doing(small(), Cluster(layers=("*",), method="cosin"))
+    with pytest.raises(BenchError, match="k-means has no key 'norm'; its keys are distance"):
+        doing(small(), Cluster(layers=("*",), options={"norm": "kept"}))
+
+
+def test_kept_lengths_are_not_tied_and_a_remark_says_so(small: Small) -> None:
+    applied = doing(small(), Cluster(layers=CONVS, k=3, method="cosine", options={"norm": "kept"}))
+    assert not applied.state.clusters
+    assert applied.remarks[-1].startswith("not equal, so finetuning does not tie them: layer1.0.conv2, layer2.0.conv1")

@@ -11,6 +11,7 @@ from bench_examples import (
     answers,
     do,
     doing,
+    noise,
     picture,
     removed_filters,
     shaken,
@@ -159,10 +160,9 @@ def test_all_layers_frozen_leaves_nothing_to_cut(small: Small) -> None:
 
 
 def tampered(original: Any, change: Any) -> Any:
-    def broken(self: surgery.Graph, group: surgery.Group, channels: Any) -> Any:
-        gone = original(self, group, channels)
-        change(self.model)
-        return gone
+    def broken(model: nn.Module, gone: surgery.Gone) -> None:
+        original(model, gone)
+        change(model)
 
     return broken
 
@@ -190,7 +190,7 @@ def test_a_broken_cut_is_rolled_back(tools: Tools, tmp_path, monkeypatch, change
     state = timeline.state
     assert state is not None
     before, done = picture(state), timeline.done
-    monkeypatch.setattr(surgery.Graph, "cut", tampered(surgery.Graph.cut, change))
+    monkeypatch.setattr(surgery, "remove_filters", tampered(surgery.remove_filters, change))
     with pytest.raises(BenchError, match=words):
         timeline.do(Prune(layers=("fc1",), method=FILTERS), tools, lambda made: made)
     assert timeline.state is state
@@ -244,7 +244,6 @@ def test_masks_and_clusters_follow_a_cut(small: Small) -> None:
 
 @pytest.mark.parametrize("amount", [0.2, 0.3, 0.35, 0.4, 0.41, 0.5, 0.9])
 def test_each_layer_keeps_the_whole_number_of_channels_of_the_reference(amount: float) -> None:
-    from bench_examples import noise
 
     model = nn.Sequential(
         *(nn.Conv2d(1, 32, 1), nn.ReLU(), nn.Conv2d(32, 64, 1), nn.ReLU(), nn.Conv2d(64, 128, 1), nn.ReLU()),
@@ -295,8 +294,6 @@ def test_a_network_that_torch_pruning_cannot_trace_is_refused_with_a_sentence() 
                 raise RuntimeError("no gradients here")
             return self.fc(x.flatten(1))
 
-    from bench_examples import noise
-
     state = state_of(Untraceable(), noise((1, 2, 2), classes=2))
     with untouched(state), pytest.raises(BenchError, match="Torch-Pruning cannot trace this model: "):
         cut(state, "fc")
@@ -307,3 +304,135 @@ def test_a_second_cut_of_a_resnet_is_still_exact(opened: Opened) -> None:
     twice = cut(once, amount=0.6, scope="global")
     removed = removed_filters(once, twice)
     torch.testing.assert_close(answers(twice), answers(twin(once, removed)), rtol=1e-9, atol=1e-9)
+
+
+# Networks whose channels are grouped, concatenated, depthwise or mixed
+
+
+class Grouped(nn.Module):
+    """A ResNeXt block of 4 groups on a residual stream, then a depthwise convolution and a norm without weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.conv1 = nn.Conv2d(8, 24, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(24)
+        self.conv2 = nn.Conv2d(24, 16, 3, padding=1, groups=4, bias=False)
+        self.bn2 = nn.BatchNorm2d(16, affine=False)
+        self.conv3 = nn.Conv2d(16, 8, 1)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.prelu = nn.PReLU(8)
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).relu()
+        x = x + self.conv3(self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())).relu())
+        return self.fc(self.prelu(self.depthwise(x)).mean((2, 3)))
+
+
+class Concatenated(nn.Module):
+    """Three DenseNet layers of growth 4: every norm reads all that came before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(6 + 4 * turn) for turn in range(3))
+        self.convs = nn.ModuleList(nn.Conv2d(6 + 4 * turn, 4, 3, padding=1, bias=False) for turn in range(3))
+        self.bn = nn.BatchNorm2d(18)
+        self.fc = nn.Linear(18, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            x = torch.cat([x, conv(norm(x).relu())], 1)
+        return self.fc(self.bn(x).relu().mean((2, 3)))
+
+
+class Mixing(nn.Module):
+    """A convolution whose channels a layer norm mixes, one whose channels nothing mixes, and a bare parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3)
+        self.norm = nn.GroupNorm(2, 4)
+        self.second = nn.Conv2d(4, 6, 3)
+        self.third = nn.Conv2d(6, 5, 1)
+        self.scale = nn.Parameter(torch.ones(5, 1, 1))
+        self.fc = nn.Linear(5, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.second(self.norm(self.first(x))).relu()
+        return self.fc((self.third(x) * self.scale).mean((2, 3)))
+
+
+def foreign(model: type[nn.Module]) -> State:
+
+    torch.manual_seed(0)
+    return shaken(state_of(model(), noise((3, 6, 6))))
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("model", [Grouped, Concatenated])
+def test_grouped_and_concatenated_channels_are_cut_exactly_twice_and_rebuilt_from_the_record(
+    model: type[nn.Module], scope: str
+) -> None:
+    loaded = foreign(model)
+    once = cut(loaded, amount=0.3, scope=scope)  # checked against the twin by the cut itself
+    twice = cut(once, amount=0.6, scope=scope)
+    assert sum(widths(twice).values()) < sum(widths(once).values()) < sum(widths(loaded).values())
+    rebuilt = loaded.copy_model()
+    surgery.rebuild(rebuilt, twice.kept)
+    assert repr(rebuilt) == repr(twice.model)
+    rebuilt.load_state_dict(twice.model.state_dict())
+    x = torch.randn(3, *loaded.data.shape)
+    with torch.no_grad():
+        assert torch.equal(rebuilt(x), twice.model(x))
+
+
+def test_the_same_places_go_from_every_group_of_a_grouped_convolution() -> None:
+    loaded = foreign(Grouped)
+    after = cut(loaded, "conv1", "conv2", amount=0.5)
+    assert widths(after) == widths(loaded) | {"conv1": 12, "conv2": 8}
+    for name, places in (("conv1", 6), ("conv2", 4)):
+        kept = after.kept[name].outputs
+        assert kept is not None
+        blocks = [{channel % places for channel in kept if channel // places == block} for block in range(4)]
+        assert blocks == [blocks[0]] * 4
+        assert len(blocks[0]) == places // 2
+    assert after.module("conv2").groups == 4
+    remarks = doing(loaded, Prune(layers=("conv1",), method=FILTERS)).remarks
+    assert "the channels of conv1 are read in 4 groups: each loses the same places" in remarks
+
+
+def test_a_depthwise_convolution_loses_the_channels_it_is_given() -> None:
+    after = cut(foreign(Grouped), "stem", amount=0.25)
+    assert {name: widths(after)[name] for name in ("stem", "conv3", "depthwise")} == {
+        "stem": 6,
+        "conv3": 6,
+        "depthwise": 6,
+    }
+    depthwise = after.module("depthwise")
+    assert depthwise.groups == depthwise.in_channels == depthwise.out_channels == 6
+    assert after.kept["depthwise"].outputs == after.kept["prelu"].outputs == after.kept["stem"].outputs
+
+
+def test_each_cut_of_a_concatenation_takes_its_own_channels_from_the_norms_behind() -> None:
+    after = cut(foreign(Concatenated), "stem", "convs.1", amount=0.5)
+    stem, second = after.kept["stem"].outputs, after.kept["convs.1"].outputs
+    assert stem and second and len(stem) == 3 and len(second) == 2
+    expected = (*stem, 6, 7, 8, 9, *(10 + channel for channel in second), 14, 15, 16, 17)
+    assert after.kept["bn"].outputs == after.kept["fc"].inputs == expected
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ("first", "norm normalizes over all channels: without some, the others change"),
+        ("third", "the channels are coupled with a parameter that belongs to no layer"),
+        ("fc", "these outputs are the answers of the model, one for each class"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused_by_name_with_the_reason(layer: str, words: str) -> None:
+    with pytest.raises(BenchError, match=f"{layer} cannot be cut: {words}"):
+        cut(foreign(Mixing), layer)
+    assert widths(cut(foreign(Mixing), "*")) == {"first": 4, "second": 3, "third": 5, "fc": 10}

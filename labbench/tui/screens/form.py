@@ -27,8 +27,13 @@ from labbench.tui.fields import Field
 from labbench.tui.preview import PreviewPanel
 from labbench.tui.screens.dialog import Buttons, Dialog
 
-MENUS = {"method": "methods", "model": "models", "dataset": "datasets"}
-"""Fields that name an entry of the catalogue."""
+MENUS = {
+    ("load", "model"): "models",
+    ("load", "dataset"): "datasets",
+    ("prune", "method"): "methods",
+    ("cluster", "method"): "clusterings",
+}
+"""The menu of the catalogue that an operation's field names an entry of."""
 OWNERS = ("method", "model")
 """Fields whose entry has knobs of its own, which fill `options`."""
 RARE = frozenset({"seed", "steps", "device", "momentum", "weight_decay", "tied", "keep", "weights", "sha256"})
@@ -237,20 +242,24 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         return (field for field in self.query(Field) if hidden or field.display)
 
     def _field(self, knob: Knob) -> Field:
-        entries: tuple[Entry, ...] = getattr(self._catalogue, MENUS[knob.name]) if knob.name in MENUS else ()
+        entries: tuple[Entry, ...] = self._menu(knob.name)
         judge = self._judge_layers if knob.name == "layers" else None
         return Field(knob, self._last.get(knob.name), entries, judge)
 
+    def _menu(self, field: str) -> tuple[Entry, ...]:
+        """The entries that a field chooses from; none for one that is filled in."""
+        menu = MENUS.get((self._entry.name, field))
+        return getattr(self._catalogue, menu) if menu else ()
+
     def _chosen_at_first(self, knob: Knob) -> str:
-        entries = getattr(self._catalogue, MENUS[knob.name])
-        names = [entry.name for entry in entries]
+        names = [entry.name for entry in self._menu(knob.name)]
         for name in (self._last.get(knob.name), knob.default):
             if name in names:
                 return str(name)
         return names[0] if names else ""
 
     def _option_fields(self, chosen: str) -> list[Field]:
-        entry = self._catalogue.entry(MENUS[self._owner], chosen) if self._owner else None
+        entry = next((one for one in self._menu(self._owner or "") if one.name == chosen), None)
         last = self._last.get("options") if self._last.get(self._owner or "") == chosen else None
         known = last if isinstance(last, Mapping) else {}
         return [Field(knob, known.get(knob.name)) for knob in (entry.knobs if entry else ())]

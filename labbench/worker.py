@@ -96,7 +96,7 @@ class Worker:
         key = name, tuple(sorted(options.items())), side, files
         if key not in self._data:
             images = stored.read(name, dataset, reading, options, files)
-            self._data[key] = Data(name, images, dataset.flip, side)
+            self._data[key] = Data(name, images, dataset.flip, side, dataset.vertical)
         return self._data[key]
 
     def handle(self, request: AnyRequest) -> None:

@@ -8,12 +8,12 @@ from typing import NamedTuple
 from labbench.bench import pruning
 from labbench.bench.choice import choose, choose_unfrozen, shortened
 from labbench.bench.clustering import cluster
-from labbench.bench.devices import one_thread
 from labbench.bench.errors import BenchError, never
 from labbench.bench.finetune import finetune
 from labbench.bench.loading import Find, load
 from labbench.bench.measure import measured
 from labbench.bench.state import State
+from labbench.bench.threads import one_thread
 from labbench.session.check import listed
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import (

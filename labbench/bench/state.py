@@ -21,8 +21,8 @@ NORM = (*BATCH_NORM, nn.GroupNorm, nn.LayerNorm)
 class Data:
     """A data set, resized for one model and resident on the devices that asked for it."""
 
-    def __init__(self, name: str, images: Images, flip: bool, side: int) -> None:
-        self.name, self.classes, self.flip = name, images.classes, flip
+    def __init__(self, name: str, images: Images, flip: bool, side: int, vertical: bool = True) -> None:
+        self.name, self.classes, self.flip, self.vertical = name, images.classes, flip, vertical
         self.mean, self.std = images.mean, images.std
         cpu = torch.device("cpu")
         self._splits = {cpu: {split: (_resized(x, side), y) for split, (x, y) in images.splits.items()}}
@@ -51,7 +51,8 @@ class Data:
 def _resized(x: Tensor, side: int) -> Tensor:
     if min(x.shape[-2:]) >= side:
         return x
-    larger = F.interpolate(x.float(), size=(side, side), mode="bilinear", align_corners=False, antialias=False)
+    size = max(x.shape[-2], side), max(x.shape[-1], side)
+    larger = F.interpolate(x.float(), size=size, mode="bilinear", align_corners=False, antialias=False)
     return larger.to(x.dtype) if x.is_floating_point() else larger.round().clamp(0, 255).to(torch.uint8)
 
 

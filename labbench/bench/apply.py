@@ -2,7 +2,7 @@
 was given; undo and redo are walks over states and belong to the timeline."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.finetune import finetune
 from labbench.bench.loading import Find, load
 from labbench.bench.measure import measured, unique_filters
+from labbench.bench.own import OwnModels
 from labbench.bench.state import State, weight_of
 from labbench.session.check import listed
 from labbench.session.events import Metric, Progress, Sparsity
@@ -45,6 +46,8 @@ class Tools:
     """A data set by name and checked options, at least so many pixels high and wide."""
     report: Callable[[Progress | Metric | Sparsity], None] = nobody
     stopped: Callable[[], bool] = never
+    own: OwnModels = field(default_factory=OwnModels)
+    """Code of the user's own that may be run; none unless somebody asked for it."""
 
 
 class Applied(NamedTuple):
@@ -59,7 +62,7 @@ class Applied(NamedTuple):
 def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied:
     """Do an operation. Raises `BenchError` where it cannot be done, `Stopped` where nothing of it is worth keeping."""
     if isinstance(operation, Load):
-        return Applied(*load(operation, tools.data))
+        return Applied(*load(operation, tools.data, tools.own))
     if state is None:
         raise BenchError("no model is open: load one first")
     match operation:

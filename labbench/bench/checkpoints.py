@@ -3,6 +3,7 @@ clusters. Exports and checkpoints are the same kind of file; none of them can ru
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -50,6 +51,8 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def save(state: State, path: Path) -> int:
     """Write a state, atomically; returns the bytes. Raises `BenchError` where the path cannot be written."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.model.state_dict().items()}
+    shared = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors.values())
+    tensors = {n: t.clone() if shared[t.untyped_storage().data_ptr()] > 1 else t for n, t in tensors.items()}
     record = Record(
         load=state.load,
         shape=state.data.shape,

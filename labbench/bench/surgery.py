@@ -2,6 +2,7 @@
 must answer as its twin does, the uncut network with the removed channels at zero."""
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -75,17 +76,24 @@ class Graph:
         """`model` is a copy on the CPU in eval mode; every parameter must be trainable, or its layer is not traced."""
         self.model = model
         self._names = {module: name for name, module in model.named_modules()}
+        self._owners: dict[nn.Parameter, list[str]] = {}
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            self._owners.setdefault(parameter, []).append(name)
         try:
-            self._graph = tp.DependencyGraph().build_dependency(
-                model, example_inputs=(torch.zeros(1, *shape),), ignored_layers=[], verbose=False
-            )
+            with warnings.catch_warnings(action="ignore"):  # it speaks of parameters that `group` looks at itself
+                self._graph = tp.DependencyGraph().build_dependency(
+                    model, example_inputs=(torch.zeros(1, *shape),), ignored_layers=[], verbose=False
+                )
         except Exception as error:  # whatever a tracer stumbles over in a foreign model
             raise BenchError(f"Torch-Pruning cannot trace this model: {error}") from error
 
     def group(self, name: str) -> Group:
         """The group of all output channels of a conv or linear layer. Raises `BenchError` where it cannot be cut."""
         channels = self._channels(name)
+        if self.model.get_submodule(name) not in self._graph.module2node:
+            raise Uncuttable(name, "the model uses its weights without calling it as a layer, or not at all")
         found = self._coupled(name, range(channels))
+        self._refuse_foreign(name, found)
         outputs = self._members(found, out=True)
         inputs = self._members(found, out=False)
         if not inputs:
@@ -106,6 +114,21 @@ class Graph:
                 (outs if self._is_output(dep) else ins).update(int(number) for number in numbers)
         found.prune()
         return gone
+
+    def _refuse_foreign(self, name: str, group: Any) -> None:
+        """Raise `Uncuttable` where a cut would reach what cannot be recorded and built again: see `rebuild`."""
+        for dep, _ in group.items:
+            member = dep.target.module
+            if isinstance(member, nn.Parameter):
+                raise Uncuttable(name, f"it is coupled with {self._owners[member][0]}, a parameter outside any layer")
+            if member not in self._names or next(member.parameters(), None) is None:
+                continue
+            if not isinstance(member, (*CONV, nn.Linear, *BATCH_NORM)):
+                what = f"{self._names[member]}, a {type(member).__name__}"
+                raise Uncuttable(name, f"it is coupled with {what}, of which no channels can be removed")
+            for parameter in member.parameters(recurse=False):
+                if len(owners := self._owners[parameter]) > 1:
+                    raise Uncuttable(name, f"{' and '.join(owners)} are one tensor")
 
     def _coupled(self, name: str, channels: Iterable[int]) -> Any:
         module = self.model.get_submodule(name)
@@ -138,7 +161,10 @@ def check_twin(
         for name, (outputs, _) in gone.items():
             for parameter in twin.get_submodule(name).parameters(recurse=False):
                 parameter[sorted(outputs)] = 0
-        expected = twin(x)
+        try:
+            expected = twin(x)
+        except RuntimeError as error:
+            raise BenchError(f"the network does not run in float64, in which cuts are checked ({error})") from error
         try:
             answer = cut(x)
         except RuntimeError as error:

@@ -26,6 +26,7 @@ from labbench.session.events import (
     Restored,
     Started,
     Stop,
+    Trust,
 )
 from labbench.session.jsonl import decode_request, encode
 from labbench.session.operations import AnyOperation, Cluster, Evaluate, Finetune, Load, Note, Prune
@@ -144,7 +145,7 @@ def main() -> None:
             say(Failed(error=str(error)))
             continue
         match request:
-            case Stop() | Preview():
+            case Stop() | Preview() | Trust():
                 pass
             case Restore():
                 done, undone = request.done, request.undone

@@ -46,6 +46,11 @@ def place_of(model: str) -> Path | None:
     return Path(spec.origin) if spec and spec.origin and Path(spec.origin).is_file() else None
 
 
+def brief(model: str) -> str:
+    """A model's name without the folders of its file."""
+    return model.rpartition("/")[2]
+
+
 def described(model: str) -> str:
     """The name and the file that it stands for here, for a person who is to decide."""
     place = place_of(model)

@@ -103,7 +103,7 @@ class Prepared:
         with guarded(f"{self.model} failed"):
             made = self.factory(**arguments)
         if not isinstance(made, nn.Module):
-            raise BenchError(f"{self.model} gave a {type(made).__name__}, not a torch.nn.Module")
+            raise BenchError(f"{self.model} gave {_kind(made)}, not a torch.nn.Module")
         images = f"images of {_words(shape)}"
         with guarded(f"{self.model} does not run on {images}"):
             made.to(device).eval()
@@ -266,3 +266,7 @@ def _try(model: str, module: nn.Module, shape: tuple[int, ...], classes: int) ->
 
 def _words(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape)) or "one number"
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

@@ -1,7 +1,6 @@
 """What the bench holds between two operations. A state is never changed: `apply` makes a new one."""
 
 import copy
-import itertools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -145,9 +144,14 @@ def trace_layers(model: nn.Module, shape: tuple[int, ...], device: torch.device)
     names = {module: name for name, module in model.named_modules()}
     leaves = [module for module, name in names.items() if name and not any(module.children())]
     calls: list[nn.Module] = []
+    answers: list[object] = []
+    behind: dict[nn.Module, set[nn.Module]] = {}
     macs: dict[str, int] = {}
 
-    def seen(module: nn.Module, _: object, output: Tensor) -> None:
+    def seen(module: nn.Module, inputs: tuple[object, ...], output: Tensor) -> None:
+        if answers and inputs and inputs[0] is answers[-1]:  # not a sum that this is only a part of
+            behind.setdefault(calls[-1], set()).add(module)
+        answers[:] = [output]
         calls.append(module)
         macs[names[module]] = macs.get(names[module], 0) + macs_of(module, output)
 
@@ -160,9 +164,6 @@ def trace_layers(model: nn.Module, shape: tuple[int, ...], device: torch.device)
         model.train(was_training)
         for hook in hooks:
             hook.remove()
-    behind: dict[nn.Module, set[nn.Module]] = {}
-    for module, following in itertools.pairwise(calls):
-        behind.setdefault(module, set()).add(following)
     layers: list[Layer] = []
     known: set[nn.Parameter] = set()
     for module in dict.fromkeys([*calls, *names]):

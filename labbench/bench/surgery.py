@@ -76,11 +76,8 @@ class Graph:
         """`model` is a copy on the CPU in eval mode; every parameter must be trainable, or its layer is not traced."""
         self.model = model
         self._names = {module: name for name, module in model.named_modules()}
-        self._owners: dict[nn.Parameter, list[str]] = {}
-        for name, parameter in model.named_parameters(remove_duplicate=False):
-            self._owners.setdefault(parameter, []).append(name)
         try:
-            with warnings.catch_warnings(action="ignore"):  # it speaks of parameters that `group` looks at itself
+            with warnings.catch_warnings(action="ignore"):  # of parameters outside layers: `group` refuses them
                 self._graph = tp.DependencyGraph().build_dependency(
                     model, example_inputs=(torch.zeros(1, *shape),), ignored_layers=[], verbose=False
                 )
@@ -91,7 +88,7 @@ class Graph:
         """The group of all output channels of a conv or linear layer. Raises `BenchError` where it cannot be cut."""
         channels = self._channels(name)
         if self.model.get_submodule(name) not in self._graph.module2node:
-            raise Uncuttable(name, "the model uses its weights without calling it as a layer, or not at all")
+            raise Uncuttable(name, "no path leads from it to the answers of the model")
         found = self._coupled(name, range(channels))
         self._refuse_foreign(name, found)
         outputs = self._members(found, out=True)
@@ -120,15 +117,15 @@ class Graph:
         for dep, _ in group.items:
             member = dep.target.module
             if isinstance(member, nn.Parameter):
-                raise Uncuttable(name, f"it is coupled with {self._owners[member][0]}, a parameter outside any layer")
+                raise Uncuttable(name, "the channels are coupled with a parameter that belongs to no layer")
             if member not in self._names or next(member.parameters(), None) is None:
                 continue
-            if not isinstance(member, (*CONV, nn.Linear, *BATCH_NORM)):
-                what = f"{self._names[member]}, a {type(member).__name__}"
-                raise Uncuttable(name, f"it is coupled with {what}, of which no channels can be removed")
-            for parameter in member.parameters(recurse=False):
-                if len(owners := self._owners[parameter]) > 1:
-                    raise Uncuttable(name, f"{' and '.join(owners)} are one tensor")
+            other = self._names[member]
+            if isinstance(member, (nn.LayerNorm, nn.GroupNorm)):
+                raise Uncuttable(name, f"{other} normalizes over all channels: without some, the others change")
+            if not isinstance(member, (*CONV, nn.Linear, *BATCH_NORM)) or getattr(member, "groups", 1) > 1:
+                grouped = "grouped " if getattr(member, "groups", 1) > 1 else ""
+                raise Uncuttable(name, f"the channels are coupled with {other}, a {grouped}{type(member).__name__}")
 
     def _coupled(self, name: str, channels: Iterable[int]) -> Any:
         module = self.model.get_submodule(name)
@@ -146,6 +143,17 @@ class Graph:
 
     def _channels(self, name: str) -> int:
         return len(weight_of(self.model, name))
+
+
+def refuse_shared(group: Group, model: nn.Module) -> None:
+    """Raise `Uncuttable` where a member of the group shares a tensor with another layer: a cut would part the two."""
+    owners: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(parameter, []).append(name)
+    for name in (*group.outputs, *group.inputs):
+        for parameter in model.get_submodule(name).parameters():
+            if len(shared := owners[parameter]) > 1:
+                raise Uncuttable(group.root, f"{' and '.join(shared)} are one tensor")
 
 
 def check_twin(

@@ -12,7 +12,7 @@ from labbench.tui.screens.dialog import Buttons, Dialog
 
 
 class Confirm(ModalScreen[bool]):
-    """Dismisses with the answer; escape means no. Enter takes the focused button: yes at first, or no where that is safer."""
+    """Dismisses with the answer; escape means no. Enter takes the focused button: yes, or no where safer."""
 
     DEFAULT_CSS = """
     Confirm { align: center middle; }

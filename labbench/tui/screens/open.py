@@ -29,7 +29,7 @@ FIRST_MODEL, FIRST_DATASET = "lenet-5", "digits"
 """What stands first and is chosen on a fresh start: it works offline and trains in seconds."""
 OWN = ":"
 """The line of a model that is in no catalogue."""
-OWN_TITLE = "Your own model: a function or class that makes a torch.nn.Module; opening it runs its code"
+OWN_TITLE = "Your own: a function or class that makes a model; opening it runs its code"
 OWN_FACTORY = Knob(name="factory", kind="text", default="", help="net.py:build (a file) or package.module:build")
 OWN_OPTIONS = Knob(name="arguments", kind="text", default="", help="of the factory: NAME=VALUE NAME=VALUE")
 AUTO = "auto"

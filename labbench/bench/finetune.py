@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from labbench.bench.devices import pick
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.measure import evaluate, sparsity
-from labbench.bench.state import BATCH_NORM, State, weight_of
+from labbench.bench.state import BATCH_NORM, State, is_frozen, weight_of
 from labbench.bench.ties import Tie
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
@@ -96,7 +96,8 @@ def set_up(operation: Finetune, state: State) -> Run:
     """A run at its first step: a copy of the model where it trains, and an optimizer of just what trains."""
     device = pick(operation.device) if operation.device else state.device
     model = copy.deepcopy(state.model).to(device)
-    trained = [p for name, p in model.named_parameters() if name.rpartition(".")[0] not in state.frozen]
+    held = {p for name, p in model.named_parameters(remove_duplicate=False) if is_frozen(name, state.frozen)}
+    trained = [p for p in model.parameters() if p not in held]
     if not trained:
         raise BenchError("nothing to train: every layer is frozen; unfreeze some first")
     model.requires_grad_(False)
@@ -191,8 +192,9 @@ def cropped(images: Tensor, borders: tuple[int, int], offsets: Tensor, mirrored:
 def train_mode(run: Run) -> None:
     """Training mode, but frozen layers stand still: their batch norms neither learn nor count."""
     run.model.train()
-    for name in run.state.frozen:
-        run.model.get_submodule(name).eval()
+    for name, module in run.model.named_modules():
+        if name in run.state.frozen:
+            module.eval()
 
 
 def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
@@ -342,10 +344,10 @@ def finish(run: Run, kept: int) -> State:
     for name, mask in run.state.masks.items():
         if weight_of(model, name)[~mask].any():
             raise AssertionError(f"pruned weights of {name} moved")
-    for name in run.state.frozen:
-        before, after = run.state.module(name).state_dict(), model.get_submodule(name).state_dict()
-        if any(not torch.equal(before[key], after[key]) for key in before):
-            raise AssertionError(f"frozen layer {name} moved")
+    after = model.state_dict()
+    for name, tensor in run.state.model.state_dict().items():
+        if is_frozen(name, run.state.frozen) and not torch.equal(tensor, after[name]):
+            raise AssertionError(f"{name} is frozen, and moved")
     accuracy = {"validation": run.best[0]} if run.best and kept else {}
     clusters = run.state.clusters
     if not run.operation.tied:

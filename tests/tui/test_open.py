@@ -229,7 +229,7 @@ async def test_an_image_folder_is_asked_for_and_goes_into_the_load(tmp_path):
     screen = OpenScreen(shipped(), None, tmp_path / "sessions", None, tmp_path / "data")
     app = Host(screen)
     async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.press("right", "end")
+        await pilot.press("right", "end", "up")
         await until(pilot, lambda: len(screen.query("#data-options Field")) == 3)
         line = next(line for line in seen(app).splitlines() if "● folder" in line)
         assert line.count("folder") == 2
@@ -239,3 +239,56 @@ async def test_an_image_folder_is_asked_for_and_goes_into_the_load(tmp_path):
         await pilot.press("enter")
         await until(pilot, lambda: app.result is not PENDING)
     assert app.result == Load(model="lenet-5", dataset="folder", data_options={"path": "/pictures"})
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_a_model_of_ones_own_is_typed_with_its_arguments(tmp_path, monkeypatch, size):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text("raise SystemExit('imported')")
+    screen = opening(tmp_path)
+    app = Host(screen)
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("G")
+        await until(pilot, lambda: "such as net.py:build" in seen(app))
+        await pilot.press("enter")
+        await pilot.pause()
+        assert app.result is PENDING
+        await type_in(pilot, "nit.py:build")
+        await until(pilot, lambda: "there is no file nit.py" in seen(app))
+        await pilot.press("enter")
+        assert app.result is PENDING
+        await pilot.press(*["backspace"] * len("it.py:build"))
+        await type_in(pilot, "et.py:build")
+        screen.set_ready(Ready(environment=ENVIRONMENT, catalogue=catalogue()))
+        await pilot.pause()
+        await pilot.press("tab")
+        await type_in(pilot, "width=8 norm=false")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert app.result == Load(model="net.py:build", dataset="digits", options={"width": 8, "norm": False})
+
+
+async def test_a_model_of_ones_own_is_chosen_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text("raise SystemExit('imported')")
+    last = Load(model="net.py:build", dataset="shapes", options={"width": 8, "name": "two words"})
+    screen = opening(tmp_path, last=last)
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: len(screen.query("#options Field")) == 2)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert app.result == last
+
+
+async def test_arguments_that_cannot_be_read_are_refused(tmp_path):
+    last = Load(model="torchvision.models:resnet18", dataset="shapes")
+    screen = opening(tmp_path, last=last)
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: len(screen.query("#options Field")) == 2)
+        list(screen.query("#options Field").results(Field))[1].take_focus()
+        await type_in(pilot, "width")
+        await until(pilot, lambda: "takes NAME=VALUE, not width" in seen(app))
+        await pilot.press("enter")
+        assert app.result is PENDING

@@ -3,7 +3,7 @@ clusters. Exports and checkpoints are the same kind of file; none of them can ru
 
 import os
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace

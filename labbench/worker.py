@@ -20,6 +20,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from labbench import __version__, folders
+from labbench.bench import stored
 from labbench.bench.apply import Tools, apply
 from labbench.bench.checkpoints import Cache
 from labbench.bench.clusterings import CLUSTERINGS
@@ -33,7 +34,7 @@ from labbench.bench.methods import METHODS
 from labbench.bench.models import MODELS, Model
 from labbench.bench.state import Data, State
 from labbench.bench.timeline import Timeline
-from labbench.session.catalogue import Catalogue, Entry, entry_of, knobs_of, operation_entries, options_type
+from labbench.session.catalogue import Catalogue, Entry, entry_of, knobs_of, operation_entries, options_type, shipped
 from labbench.session.check import BadInput
 from labbench.session.events import (
     AnyEvent,
@@ -71,7 +72,7 @@ class Worker:
     timeline: Timeline
     stop: threading.Event = field(default_factory=threading.Event)
     requests: "queue.Queue[AnyRequest | BadInput | None]" = field(default_factory=queue.Queue)
-    _data: dict[tuple[str, Options, int], Data] = field(default_factory=dict)
+    _data: dict[tuple[str, Options, int, str], Data] = field(default_factory=dict)
     _reported: float = 0.0
 
     def emit(self, event: AnyEvent) -> None:
@@ -89,12 +90,13 @@ class Worker:
         self.emit(event)
 
     def data(self, name: str, options: Mapping[str, Value], side: int) -> Data:
-        """A data set by name and checked options, read once, at least `side` pixels high and wide."""
-        key = name, tuple(sorted(options.items())), side
+        """A data set by name and checked options, at least `side` pixels high and wide; read anew if files change."""
+        dataset, reading = DATASETS[name], Reading(self.data_dir, self.report, self.stop.is_set)
+        files = stored.fingerprint(dataset, reading, options)
+        key = name, tuple(sorted(options.items())), side, files
         if key not in self._data:
-            dataset = DATASETS[name]
-            reading = Reading(self.data_dir, self.report, self.stop.is_set)
-            self._data[key] = Data(name, dataset.read(reading, **options), dataset.flip, side)
+            images = stored.read(name, dataset, reading, options, files)
+            self._data[key] = Data(name, images, dataset.flip, side)
         return self._data[key]
 
     def handle(self, request: AnyRequest) -> None:
@@ -321,7 +323,7 @@ def main() -> int:
     torch.backends.cudnn.deterministic = True
     worker = Worker(out, options.data_dir, Timeline(Cache(options.checkpoints, CACHE_LIMIT)))
     threading.Thread(target=worker.read, args=(0,), daemon=True).start()
-    worker.emit(Ready(environment=environment(), catalogue=catalogue()))
+    worker.emit(Ready(environment=environment(), catalogue=shipped()))
     try:
         worker.serve()
     except BrokenPipeError:  # nobody listens any more; the session file has everything

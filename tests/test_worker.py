@@ -3,14 +3,17 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from labbench.session.events import (
     EXPORT_FORMATS,
@@ -310,3 +313,38 @@ def test_offline_and_absent_data_is_refused_with_folder_files_and_alternatives(
     answer = pipe.ask(Load(model="lenet-5", dataset="mnist"))
     assert all(word in answer.error for word in (str(tmp_path / "data"), "digits", "shapes", "ubyte"))
     assert pipe.end() == 0
+
+
+def test_a_download_from_a_silent_server_is_stopped_at_once_and_the_state_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it is connected to, and never answers
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        pipe = Pipe(tmp_path)
+        assert isinstance(pipe.ask(LENET), Finished)
+        pipe.send(Load(model="lenet-5", dataset="fashion-mnist"))
+        while pipe.until(Progress).phase != "download":
+            pass
+        began = time.monotonic()
+        pipe.send(Stop())
+        assert pipe.until(*ANSWERS).error == "stopped: the model is as before"
+        assert time.monotonic() - began < 2  # one, on a machine with nothing else to do
+        assert [path for path in (tmp_path / "data" / "FashionMNIST").rglob("*") if path.is_file()] == []
+        assert isinstance(pipe.ask(Evaluate()), Finished)
+        assert pipe.end() == 0
+
+
+def test_a_folder_of_images_is_read_anew_when_it_changes(pipe: Pipe, tmp_path: Path) -> None:
+    def add(*names: str) -> None:
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (9, 9), (len(name), 0, 0)).save(tmp_path / name)
+
+    load = Load(model="lenet-300-100", dataset="folder", data_options={"path": str(tmp_path / "pictures")})
+    assert "there is no folder" in pipe.ask(load).error
+    assert "folder needs a path" in pipe.ask(Load(model="lenet-5", dataset="folder")).error
+    add(*(f"pictures/{name}/{number}.png" for name in "ab" for number in range(3)))
+    assert pipe.ask(load).snapshot.accuracy["validation"].images == 2
+    add(*(f"pictures/{name}/{number}.png" for name in "abc" for number in range(3, 13)))
+    assert pipe.ask(load).snapshot.accuracy["validation"].images == 6
+    assert len(list((tmp_path / "data" / "cached").iterdir())) == 1

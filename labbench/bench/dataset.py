@@ -1,6 +1,6 @@
 """What a data set is to the bench: labelled images in three splits, and how they are shown to a model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -20,6 +20,11 @@ def nobody(_: Progress) -> None:
     """The `report` of whoever does not listen."""
 
 
+def no_files(_: "Reading") -> Iterable[Path]:
+    """The `sources` of images that are made of no file."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Reading:
     """What a data set is read with: where, who hears how far it is, and whether to go on."""
@@ -27,7 +32,7 @@ class Reading:
     data_dir: Path
     """The data folder. What is downloaded goes there."""
     report: Callable[[Progress], None] = nobody
-    """Of the phases "download" and "convert"."""
+    """Of the phases "download", "convert" and "check"."""
     stopped: Callable[[], bool] = never
     """Looked at several times a second; then `Stopped` is raised and nothing half-written stays."""
 
@@ -37,6 +42,7 @@ class Images:
     """What reading gives."""
 
     splits: Splits
+    """Views of a read-only cache as a rule: nobody writes into them."""
     classes: tuple[str, ...]
     """By label."""
     mean: tuple[float, ...] = ()
@@ -64,3 +70,9 @@ class Dataset:
     """How many per split; empty where that depends on the options."""
     download: bool = False
     """Whether the images have to be fetched once."""
+    sources: Callable[..., Iterable[Path]] = no_files
+    """(Reading, **options) → the files that the images are made of, as far as they are known, there or not.
+
+    While none of them changes, what was read is taken from the cache. Raises as `read` does."""
+    version: str = "1"
+    """Of `read`: whoever makes it give something else for the same files changes this, and no old cache is taken."""

@@ -79,9 +79,16 @@ class Menu(OptionList):
         """Say that this one is meant."""
         self.post_message(self.Entered(self))
 
+    def on_mount(self) -> None:
+        """A scroll bar takes room of the figures as soon as it is there."""
+        self.watch(self, "show_vertical_scrollbar", self._draw_soon, init=False)
+
     def on_resize(self) -> None:
         """The figures stand at the right end, wherever that is."""
         self._draw()
+
+    def _draw_soon(self) -> None:
+        self.call_after_refresh(self._draw)
 
     def _fill_with(self, lines: Sequence[Line], chosen: str | None) -> None:
         self.lines = tuple(lines)

@@ -10,13 +10,13 @@ import msgspec
 from labbench.session.catalogue import Entry
 from labbench.session.jsonl import VERSION, Header
 
-FOLDERS = {
-    "mnist": "MNIST/raw",
-    "fashion-mnist": "FashionMNIST/raw",
-    "cifar10": "cifar-10-batches-py",
-    "cifar100": "cifar-100-python",
+LAST_FILES = {
+    "mnist": ("MNIST/raw/t10k-labels-idx1-ubyte", "MNIST/raw/t10k-labels-idx1-ubyte.gz"),
+    "fashion-mnist": ("FashionMNIST/raw/t10k-labels-idx1-ubyte", "FashionMNIST/raw/t10k-labels-idx1-ubyte.gz"),
+    "cifar10": ("cifar-10-batches-py/test_batch", "cifar-10-python.tar.gz"),
+    "cifar100": ("cifar-100-python/train", "cifar-100-python.tar.gz"),
 }
-"""Where torchvision keeps each data set under the data folder."""
+"""What torchvision keeps under the data folder: one of these is there when all has been downloaded."""
 RECENT = 50  # sessions that are listed
 HEADER_LIMIT = 64 * 1024  # bytes: a first line that is longer is no header
 
@@ -36,12 +36,16 @@ class Recent:
 
 def present(dataset: Entry, data_dir: Path) -> bool:
     """Whether the images are there, so that nothing has to be downloaded."""
-    if dataset.name in FOLDERS:
-        try:
-            return any((data_dir / FOLDERS[dataset.name]).iterdir())  # a failed download leaves an empty folder
-        except OSError:
-            return False
+    if dataset.name in LAST_FILES:
+        return any((data_dir / file).is_file() for file in LAST_FILES[dataset.name])
     return not dataset.facts.get("download", False)
+
+
+def whereabouts(dataset: Entry, data_dir: Path) -> str:
+    """Where the images come from, in a word: "there", "download", or "folder" where an option names one."""
+    if any(knob.name == "path" for knob in dataset.knobs):
+        return "folder"
+    return "there" if present(dataset, data_dir) else "download"
 
 
 def recent(folder: Path) -> list[Recent]:

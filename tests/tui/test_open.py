@@ -74,12 +74,26 @@ async def test_every_shipped_model_can_be_reached_in_the_menu_and_is_seen(tmp_pa
             seen_names.append(screen.query_one("#model", Menu).value)
             await pilot.press("down")
         assert len(models) > screen.query_one("#model", Menu).size.height
+<<<<<<< HEAD
         await pilot.press("home", "end", "enter")
+=======
+        await pilot.press("end", "enter")
+>>>>>>> zoo
         await until(pilot, lambda: app.result is not PENDING)
     assert seen_names == models
     assert app.result == Load(model=models[-1], dataset="digits")
 
 
+<<<<<<< HEAD
+=======
+async def test_figures_stand_beside_the_scroll_bar_not_under_it(tmp_path):
+    last = Load(model="cp-resnet", dataset="digits")
+    app = Host(OpenScreen(shipped(), None, tmp_path / "sessions", last, tmp_path / "data"))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: all(figure in seen(app) for figure in ("431 k ", "267 k", "2.47 M")))
+
+
+>>>>>>> zoo
 async def test_the_options_of_a_large_family_are_asked_for_in_the_form(tmp_path):
     last = Load(model="cp-resnet", dataset="digits", options={"rho": 8, "widths": "24 48 72"})
     screen = OpenScreen(shipped(), None, tmp_path / "sessions", last, tmp_path / "data")
@@ -108,8 +122,9 @@ async def test_one_can_choose_while_the_worker_warms_up_and_keeps_the_choice(tmp
 
 async def test_it_says_which_data_is_there(tmp_path):
     (tmp_path / "data" / "MNIST" / "raw").mkdir(parents=True)
-    (tmp_path / "data" / "MNIST" / "raw" / "images").write_text("x")
+    (tmp_path / "data" / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").write_text("x")
     (tmp_path / "data" / "FashionMNIST" / "raw").mkdir(parents=True)
+    (tmp_path / "data" / "FashionMNIST" / "raw" / "train-images-idx3-ubyte.gz").write_text("the first of four")
     app = Host(opening(tmp_path))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
@@ -215,3 +230,19 @@ async def test_without_sessions_it_says_where_they_will_be(tmp_path):
         await pilot.pause()
         assert "No session yet" in seen(app)
     assert not Path(tmp_path / "sessions").exists()
+
+
+async def test_an_image_folder_is_asked_for_and_goes_into_the_load(tmp_path):
+    screen = OpenScreen(shipped(), None, tmp_path / "sessions", None, tmp_path / "data")
+    app = Host(screen)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("right", "end")
+        await until(pilot, lambda: len(screen.query("#data-options Field")) == 3)
+        line = next(line for line in seen(app).splitlines() if "● folder" in line)
+        assert line.count("folder") == 2
+        assert "will be downloaded" not in seen(app)
+        next(iter(screen.query("#data-options Field").results(Field))).take_focus()
+        await type_in(pilot, "/pictures")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert app.result == Load(model="lenet-5", dataset="folder", data_options={"path": "/pictures"})

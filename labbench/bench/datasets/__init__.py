@@ -2,6 +2,7 @@
 
 from labbench.bench.dataset import Dataset
 from labbench.bench.datasets.digits import DIGITS
+from labbench.bench.datasets.folder import FOLDER
 from labbench.bench.datasets.shapes import SHAPES
 from labbench.bench.datasets.vision import CIFAR10, CIFAR100, FASHION_MNIST, MNIST
 
@@ -12,4 +13,5 @@ DATASETS: dict[str, Dataset] = {
     "fashion-mnist": FASHION_MNIST,
     "cifar10": CIFAR10,
     "cifar100": CIFAR100,
+    "folder": FOLDER,
 }

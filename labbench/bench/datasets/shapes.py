@@ -1,7 +1,7 @@
 """Ten shapes on busy backgrounds, drawn by formula: a stand-in for CIFAR where there is no network."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from math import cos, pi, sin, sqrt
 from typing import TypeAlias
 
@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labbench.bench.dataset import Dataset, Images, Reading, Splits
+from labbench.bench.dataset import Dataset, Images, Reading
+from labbench.bench.errors import Stopped
+from labbench.session.events import Progress
 
 IMAGES = {"train": 6_000, "validation": 1_000, "test": 1_000}
 SIDE = 32
@@ -87,29 +89,44 @@ SHAPES_BY_NAME: dict[str, Callable[[Field, Field], Field]] = {
 
 
 def read(reading: Reading) -> Images:
-    """The pictures, drawn once a process; the folder is not looked at."""
-    return Images(dict(_drawn()), tuple(SHAPES_BY_NAME), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-
-
-@cache
-def _drawn() -> Splits:
+    """The pictures, drawn: seconds. The folder is not looked at."""
     # On one thread: two that wait for each other on a busy machine took 30 to 60 s where one took 5.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
+        drawing = _drawing(reading)
         parts = enumerate(IMAGES.items())
-        return {split: _draw(np.random.default_rng([SEED, turn]), count) for turn, (split, count) in parts}
+        splits = {split: _draw(np.random.default_rng([SEED, turn]), count, drawing) for turn, (split, count) in parts}
     finally:
         torch.set_num_threads(threads)
+    return Images(splits, tuple(SHAPES_BY_NAME), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
-def _draw(rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
+def _drawing(reading: Reading) -> Callable[[int, str], None]:
+    """To be told how many of which shape will be drawn next. Raises `Stopped`."""
+    drawn = 0
+
+    def tell(count: int, name: str) -> None:
+        nonlocal drawn
+        if reading.stopped():
+            raise Stopped
+        fraction = drawn / sum(IMAGES.values())
+        reading.report(Progress(phase="convert", fraction=fraction, note=f"drawing {count} times {name}"))
+        drawn += count
+
+    return tell
+
+
+def _draw(rng: np.random.Generator, count: int, drawing: Callable[[int, str], None]) -> tuple[Tensor, Tensor]:
     """That many pictures, as many of each class, in random order."""
     each = count // len(SHAPES_BY_NAME)
-    images = torch.cat([_pictures(rng, each, shape) for shape in SHAPES_BY_NAME.values()])
+    images = []
+    for name, shape in SHAPES_BY_NAME.items():
+        drawing(each, name)
+        images.append(_pictures(rng, each, shape))
     labels = torch.arange(len(SHAPES_BY_NAME)).repeat_interleave(each)
     order = torch.from_numpy(rng.permutation(count))
-    return images[order], labels[order]
+    return torch.cat(images)[order], labels[order]
 
 
 def _pictures(rng: np.random.Generator, count: int, shape: Callable[[Field, Field], Field]) -> Tensor:
@@ -167,4 +184,5 @@ SHAPES = Dataset(
     classes=len(SHAPES_BY_NAME),
     shape=(3, SIDE, SIDE),
     images=IMAGES,
+    version=f"1, torch {torch.__version__}, numpy {np.__version__}",  # sines and random numbers are theirs
 )

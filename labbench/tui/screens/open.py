@@ -270,7 +270,7 @@ class OpenScreen(ModalScreen[Load | Path | None]):
 
     def _datasets(self) -> list[Line]:
         return [
-            Line(one.name, one.name, "there" if sources.present(one, self._data_dir) else "download")
+            Line(one.name, one.name, sources.whereabouts(one, self._data_dir))
             for one in _first(self._catalogue.datasets, FIRST_DATASET)
         ]
 

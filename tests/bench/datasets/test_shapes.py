@@ -10,6 +10,8 @@ import torch
 from labbench.bench.dataset import Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.datasets.shapes import SHAPES_BY_NAME
+from labbench.bench.errors import Stopped
+from labbench.session.events import Progress
 
 AREA = {"disc": 2.27, "ring": 1.90, "square": 2.25, "pentagon": 2.21, "cross": 2.15}
 """By formula: πr², 2π·0.72·0.42, 1.5², 5·0.78²·tan 36°, two bars of 2×0.64 less their crossing."""
@@ -46,10 +48,16 @@ def test_the_average_picture_of_a_class_does_not_tell_its_color():
     assert (means - means.mean(0)).abs().max() < 8
 
 
-def test_reading_twice_gives_a_new_dictionary_of_the_same_tensors():
-    first, second = (DATASETS["shapes"].read(Reading(Path("/nowhere"))).splits for _ in range(2))
-    assert first is not second
-    assert all(first[split][0] is second[split][0] for split in first)
+def test_drawing_tells_how_far_it_is_and_can_be_stopped():
+    told: list[Progress] = []
+    DATASETS["shapes"].read(Reading(Path("/nowhere"), told.append))
+    assert len(told) == 30
+    assert [event.fraction for event in told] == sorted(event.fraction for event in told)
+    assert (told[1].fraction, told[1].note) == (600 / 8_000, "drawing 600 times ring")
+    assert told[-1].fraction == 7_900 / 8_000
+    del told[:]
+    with pytest.raises(Stopped):
+        DATASETS["shapes"].read(Reading(Path("/nowhere"), told.append, lambda: len(told) == 2))
 
 
 def test_drawing_leaves_the_number_of_threads_as_it_was():

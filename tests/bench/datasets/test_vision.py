@@ -5,6 +5,7 @@ import hashlib
 import io
 import struct
 import tarfile
+from dataclasses import replace
 from http.client import IncompleteRead
 from pathlib import Path
 from urllib.error import URLError
@@ -14,9 +15,11 @@ import pytest
 import torch
 import torchvision
 
-from labbench.bench.dataset import Reading, Splits
+from labbench.bench import stored
+from labbench.bench.dataset import Images, Reading, Splits
 from labbench.bench.datasets import DATASETS
-from labbench.bench.errors import BenchError
+from labbench.bench.errors import BenchError, Stopped
+from labbench.session.events import Progress
 
 DOWNLOADED = [name for name, dataset in DATASETS.items() if dataset.download]
 TRAIN, TEST = 60, 12
@@ -42,7 +45,7 @@ def no_network(monkeypatch):
 def _answer(monkeypatch, what: Exception | dict[str, bytes]) -> None:
     """Every request fails so, or is answered from these files by the last part of its address."""
 
-    def urlopen(request):
+    def urlopen(request, timeout):
         if isinstance(what, Exception):
             raise what
         answer = io.BytesIO(what[request.full_url.rsplit("/", 1)[1]])
@@ -303,3 +306,70 @@ def test_the_published_files_give_the_promised_splits(name):
     published = 60_000 if name in IDX else 50_000
     assert images["train"] + images["validation"] == published
     assert images["validation"] == published // (6 if name in IDX else 10)
+
+
+def _listening(folder: Path, stop_after: int = 10**9) -> tuple[Reading, list[Progress]]:
+    told: list[Progress] = []
+    return Reading(folder, told.append, lambda: len(told) >= stop_after), told
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_how_far_a_download_is_is_told_in_bytes_of_the_whole(name, tmp_path, monkeypatch):
+    _, _, packed = _published(monkeypatch, name)
+    _answer(monkeypatch, packed)
+    reading, told = _listening(tmp_path)
+    published = DATASETS[name].read.__self__
+    size = sum(map(len, packed.values()))
+    replace(published, size=size).read(reading)
+    fractions = [event.fraction for event in told if event.phase == "download"]
+    assert fractions[0] == 0
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    assert told[0].note == f"{name} 0.0 of {size / 1e6:.1f} MB"
+    assert told[-1].phase == "convert"
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_a_stop_leaves_only_whole_files_and_the_next_reading_goes_on(name, tmp_path, monkeypatch):
+    _, _, packed = _published(monkeypatch, name)
+    _answer(monkeypatch, packed)
+    reading, _ = _listening(tmp_path, stop_after=2)
+    with pytest.raises(Stopped):
+        DATASETS[name].read(reading)
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.read_bytes() for path in left] == [packed[path.name] for path in left]
+    _check_whole(name, DATASETS[name].read(Reading(tmp_path)).splits)
+
+
+@pytest.mark.parametrize("name", IDX)
+def test_only_the_packed_files_that_are_missing_or_broken_are_fetched(name, tmp_path, monkeypatch):
+    folder, _, packed = _published(monkeypatch, name)
+    first, second, *rest = packed
+    _write(tmp_path / folder, {file: packed[file] for file in rest} | {second: packed[second][:30]})
+    _answer(monkeypatch, {file: packed[file] for file in (first, second)})
+    _check_whole(name, DATASETS[name].read(Reading(tmp_path)).splits)
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_the_cache_takes_the_place_of_torchvision_until_a_file_changes(name, tmp_path, monkeypatch):
+    folder, _, packed = _published(monkeypatch, name)
+    _answer(monkeypatch, packed)
+    reading, dataset = Reading(tmp_path), DATASETS[name]
+
+    def read() -> Images:
+        return stored.read(name, dataset, reading, {}, stored.fingerprint(dataset, reading, {}))
+
+    fresh = read().splits
+    assert [path.name for path in (tmp_path / stored.FOLDER).iterdir()] == [f"{name}.safetensors"]
+    source = dataset.read.__self__.source
+    with monkeypatch.context() as without:
+        without.delattr(torchvision.datasets, source)
+        cached = read().splits
+    assert all(torch.equal(*pair) for split in fresh for pair in zip(fresh[split], cached[split], strict=True))
+    (tmp_path / folder / dataset.read.__self__.files[0]).write_bytes(b"")
+    _answer(monkeypatch, URLError("gone again"))
+    if name in IDX:
+        with pytest.raises(BenchError, match="is incomplete or broken"):
+            read()
+    else:
+        _check_whole(name, read().splits)  # from the packed file that is still there

@@ -82,15 +82,15 @@ def _dispatch(arguments: list[str]) -> int:
 
     match arguments[0]:
         case "replay":
-            return commands.replay(given.file, given.check, given.out, given.device, given.data_dir)
+            return commands.replay(given.file, given.check, given.out, given.device, given.data_dir, given.trust_code)
         case "run":
-            return commands.run(given.file, given.out, given.device, given.data_dir)
+            return commands.run(given.file, given.out, given.device, given.data_dir, given.trust_code)
         case "show":
             return listing.show(given.file, given.form)
         case "list":
             return listing.catalogue(given.what, given.form)
         case _:
-            return commands.export(given.file, given.to, given.force, given.device, given.data_dir)
+            return commands.export(given.file, given.to, given.force, given.device, given.data_dir, given.trust_code)
 
 
 def app_parser() -> argparse.ArgumentParser:
@@ -102,9 +102,17 @@ def app_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a session to continue, or a recipe (.toml)")
-    parser.add_argument("--model", help="open this model at once, on --dataset (digits)")
+    parser.add_argument(
+        "--model", help="open this model at once, on --dataset (digits): a name, or code of your own: net.py:build"
+    )
     parser.add_argument("--dataset", help="open this data set at once, with --model (lenet-5)")
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the model")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the model, or an argument of your factory",
+    )
     parser.add_argument("--data-option", action="append", default=[], metavar="NAME=VALUE", help="of the data set")
     parser.add_argument("--weights", default="", metavar="FILE", help="start from these weights")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
@@ -155,6 +163,9 @@ def command_parser(name: str) -> argparse.ArgumentParser:
         )
         parser.add_argument("--force", action="store_true", help="replace the file if it is there")
     if name in ("replay", "run", "export"):
+        parser.add_argument(
+            "--trust-code", action="store_true", help="run the code of a model of your own that the file names"
+        )
         parser.add_argument("--device", default="", help="compute here instead: auto, cpu, cuda, cuda:1, mps")
         _data_dir(parser)
     return parser
@@ -245,18 +256,12 @@ def _load(given: argparse.Namespace) -> "Load | None":
 
 def _option(flag: str, text: str) -> "tuple[str, Value]":
     from labbench.session.check import BadInput
+    from labbench.session.options import option_from
 
-    name, sign, value = text.partition("=")
-    if not sign or not name:
-        raise BadInput(f"{flag} takes NAME=VALUE, not {text}")
-    if value in ("true", "false"):
-        return name, value == "true"
-    for kind in (int, float):
-        try:
-            return name, kind(value)
-        except ValueError:
-            continue
-    return name, value
+    try:
+        return option_from(text)
+    except BadInput as error:
+        raise BadInput(f"{flag} {error}") from None
 
 
 def _play(given: argparse.Namespace) -> int:

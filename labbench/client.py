@@ -26,6 +26,7 @@ def worker_command(data_dir: Path | None = None, checkpoints: Path | None = None
     """The command that starts a worker with these folders, or the platform's own."""
     return [
         sys.executable,
+        "-P",  # nothing in the folder where labbench is started is imported unless somebody asks for it
         "-m",
         "labbench.worker",
         "--data-dir",

@@ -18,14 +18,17 @@ from labbench.listing import opened, print_lines
 from labbench.session import compare, recipe, report
 from labbench.session.check import BadInput
 from labbench.session.compare import Judgment, Verdict
-from labbench.session.events import EXPORT_FORMATS, AnyEvent, Environment, Finished, Progress, Restore
+from labbench.session.events import EXPORT_FORMATS, AnyEvent, Environment, Finished, Progress, Restore, Restored
 from labbench.session.operations import AnyOperation, Finetune, Load
+from labbench.session.own import described, own_models
 from labbench.session.session import Session
 
 Result = TypeVar("Result")
 
 
-def replay(file: Path, check: bool, out: Path | None, device: str, data_dir: Path | None) -> int:
+def replay(
+    file: Path, check: bool, out: Path | None, device: str, data_dir: Path | None, trust_code: bool = False
+) -> int:
     """Do a session's finished operations again; with `check`, compare each with the recording."""
     found = opened(file)
     if found is None or _taken(out, "--out"):
@@ -34,12 +37,15 @@ def replay(file: Path, check: bool, out: Path | None, device: str, data_dir: Pat
     if not recording.steps:
         return say(f"{file}: nothing to do again: no operation was finished", BAD)
     operations = [_moved(step.operation, device) for step in recording.steps]
+    models = own_models(operations)
+    if models and not trust_code:
+        return _refuse_code(file, models)
     checker = Checker(header.environment, recording) if check else None
     printer = Printer(operations, checker)
     with tempfile.TemporaryDirectory(prefix="labbench-") as checkpoints:  # what is replayed is computed, not looked up
         command = client.worker_command(data_dir, Path(checkpoints))
         try:
-            _run(perform(operations, printer.see, command=command, title=header.title, out=out))
+            _run(perform(operations, printer.see, command=command, title=header.title, out=out, trusted=models))
         except Refused as error:
             failed = operations[printer.finished]
             if isinstance(failed, Load):
@@ -54,7 +60,7 @@ def replay(file: Path, check: bool, out: Path | None, device: str, data_dir: Pat
     return checker.close() if checker else SAME
 
 
-def run(file: Path, out: Path | None, device: str, data_dir: Path | None) -> int:
+def run(file: Path, out: Path | None, device: str, data_dir: Path | None, trust_code: bool = False) -> int:
     """Do a recipe's operations, from the first to the last or to the one that fails."""
     try:
         steps = recipe.read(file)
@@ -63,10 +69,13 @@ def run(file: Path, out: Path | None, device: str, data_dir: Path | None) -> int
     if _taken(out, "--out"):
         return BAD
     operations = [_moved(operation, device) for operation in steps.steps]
+    models = own_models(operations)
+    if models and not trust_code:
+        return _refuse_code(file, models)
     printer = Printer(operations, None)
     command = client.worker_command(data_dir)
     try:
-        _run(perform(operations, printer.see, command=command, title=steps.title, out=out))
+        _run(perform(operations, printer.see, command=command, title=steps.title, out=out, trusted=models))
     except Refused as error:
         return say(f"{file}: step {printer.finished + 1}: {error}", DIFFERS)
     except CannotRun as error:
@@ -76,7 +85,7 @@ def run(file: Path, out: Path | None, device: str, data_dir: Path | None) -> int
     return SAME
 
 
-def export(file: Path, to: Path, force: bool, device: str, data_dir: Path | None) -> int:
+def export(file: Path, to: Path, force: bool, device: str, data_dir: Path | None, trust_code: bool = False) -> int:
     """Write the model that a session ends with to a file, in the format of its ending."""
     if to.suffix not in EXPORT_FORMATS:
         return say(f"--to {to}: its ending says the format, one of {', '.join(EXPORT_FORMATS)}", BAD)
@@ -87,18 +96,25 @@ def export(file: Path, to: Path, force: bool, device: str, data_dir: Path | None
     if not session.changes:
         return say(f"{file}: nothing to export: no model was opened", BAD)
     restore = Restore(done=tuple(_moved(operation, device) for operation in session.changes))
+    models = own_models(restore.done)
+    if models and not trust_code:
+        return _refuse_code(file, models)
     if not device:  # on another device other weights come out: the checkpoints are of the recorded one
         restore = msgspec.structs.replace(restore, fingerprints=session.restore().fingerprints[: len(restore.done)])
     printer = Printer([], None)
     command = client.worker_command(data_dir)
     try:
-        made, written = _run(export_model(restore, to.absolute(), printer.see, command=command))
+        made, written = _run(export_model(restore, to.absolute(), printer.see, command=command, trusted=models))
     except Refused as error:
         return say(f"{file}: {error}", DIFFERS)
     except CannotRun as error:
         return say(str(error), CANNOT)
     except Stopped:
         return say("stopped; nothing was written", INTERRUPTED)
+    for _, event in made.events:
+        if isinstance(event, Restored):
+            for remark in event.remarks:
+                say(remark)
     if session.snapshot and made.snapshot and session.snapshot.fingerprint != made.snapshot.fingerprint:
         say("computed again here, the weights are not those of the recording to the last bit")
     size, remarks = report.exported(written)
@@ -168,7 +184,11 @@ class Checker:
         number = len(session.steps) - 1
         assert session.environment
         away = compare.elsewhere(self._environments[number], session.environment)
-        judgment = compare.judge(self._recording.steps[number].event, session.steps[-1].event, session.changes, away)
+        step = self._recording.steps[number]
+        judgment = compare.judge(step.event, session.steps[-1].event, session.changes, away)
+        recorded = (step.operation for step in self._recording.steps[: number + 1])
+        if other := compare.other_code([*recorded], session.changes, step.operation):
+            judgment = Judgment(judgment.verdict, f"{other}; {judgment.reason}" if judgment.reason else other)
         self.count(judgment)
         return judgment
 
@@ -189,6 +209,11 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run(work)
     except asyncio.CancelledError:
         raise Stopped from None
+
+
+def _refuse_code(file: Path, models: Sequence[str]) -> int:
+    names = " and ".join(described(model) for model in models)
+    return say(f"{file} names code that this would run: {names}; nothing was run; --trust-code allows it", CANNOT)
 
 
 def _taken(path: Path | None, option: str) -> bool:

@@ -21,6 +21,7 @@ from labbench.session.events import (
     Restore,
     Restored,
     Stop,
+    Trust,
 )
 from labbench.session.jsonl import VERSION, Header, Writer
 from labbench.session.operations import AnyOperation, Finetune, Load
@@ -42,9 +43,17 @@ class Stopped(Exception):
 
 
 async def perform(
-    operations: Sequence[AnyOperation], see: See, *, command: Sequence[str], title: str = "", out: Path | None = None
+    operations: Sequence[AnyOperation],
+    see: See,
+    *,
+    command: Sequence[str],
+    title: str = "",
+    out: Path | None = None,
+    trusted: Iterable[str] = (),
 ) -> Session:
     """Do the operations in order; ctrl+c stops the running one, keeping what was learned.
+
+    `trusted` are the models of the user's own whose code may be run.
 
     Raises `CannotRun`, `Refused` or `Stopped`, and `OSError` where `out` cannot be written; what was done until then
     was seen, and stands in `out`.
@@ -53,6 +62,7 @@ async def perform(
     async with Bench(command) as bench:
         ready = await bench.ready()
         _check_devices(operations, ready)
+        await bench.trust(trusted)
         session.append(0.0, ready)
         created = datetime.now().astimezone().isoformat(timespec="seconds")
         header = Header(labbench=VERSION, title=title, created=created, environment=ready.environment)
@@ -74,12 +84,15 @@ async def perform(
     return session
 
 
-async def export_model(restore: Restore, to: Path, see: See, *, command: Sequence[str]) -> tuple[Session, Exported]:
+async def export_model(
+    restore: Restore, to: Path, see: See, *, command: Sequence[str], trusted: Iterable[str] = ()
+) -> tuple[Session, Exported]:
     """Stand where a session had left it and write the model to a file. Raises as `perform` does."""
     session, written = Session(), None
     async with Bench(command) as bench:
         ready = await bench.ready()
         _check_devices(restore.done, ready)
+        await bench.trust(trusted)
         for request in (restore, Export(path=str(to))):
             async for event in bench.ask(request):
                 session.append(session.seconds, event)
@@ -122,6 +135,11 @@ class Bench:
             if isinstance(event, Died):
                 raise CannotRun(event.error)
         raise CannotRun("the worker ended before it was ready")
+
+    async def trust(self, models: Iterable[str]) -> None:
+        """Allow the code of these models; the user asked for it."""
+        for model in models:
+            await self._client.send(Trust(model=model))
 
     async def ask(self, request: AnyRequest) -> AsyncIterator[AnyEvent]:
         """Every event up to the one that answers the request. Raises `Refused` or `CannotRun` after giving the last."""

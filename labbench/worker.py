@@ -29,9 +29,11 @@ from labbench.bench.datasets import DATASETS
 from labbench.bench.devices import available, machine
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.exports import export
+from labbench.bench.loading import other_code
 from labbench.bench.measure import measured, snapshot
 from labbench.bench.methods import METHODS
 from labbench.bench.models import MODELS, Model
+from labbench.bench.own import FAULTS, OwnModels, reason
 from labbench.bench.state import Data, State
 from labbench.bench.timeline import Timeline
 from labbench.session.catalogue import Catalogue, Entry, entry_of, knobs_of, operation_entries, options_type, shipped
@@ -51,9 +53,11 @@ from labbench.session.events import (
     Restored,
     Started,
     Stop,
+    Trust,
 )
 from labbench.session.jsonl import decode_request, encode
 from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Note, Value
+from labbench.session.own import is_own
 
 Options: TypeAlias = tuple[tuple[str, Value], ...]
 
@@ -72,8 +76,14 @@ class Worker:
     timeline: Timeline
     stop: threading.Event = field(default_factory=threading.Event)
     requests: "queue.Queue[AnyRequest | BadInput | None]" = field(default_factory=queue.Queue)
+    own: OwnModels = field(default_factory=OwnModels)
     _data: dict[tuple[str, Options, int, str], Data] = field(default_factory=dict)
     _reported: float = 0.0
+
+    @property
+    def tools(self) -> Tools:
+        """What operations are done with."""
+        return Tools(self.data, self.report, self.stop.is_set, self.own)
 
     def emit(self, event: AnyEvent) -> None:
         """Write one event. Called from the main thread only."""
@@ -96,13 +106,16 @@ class Worker:
         key = name, tuple(sorted(options.items())), side, files
         if key not in self._data:
             images = stored.read(name, dataset, reading, options, files)
-            self._data[key] = Data(name, images, dataset.flip, side)
+            self._data[key] = Data(name, images, dataset.flip, side, dataset.vertical)
         return self._data[key]
 
     def handle(self, request: AnyRequest) -> None:
         """Do one request and answer it; whatever goes wrong is answered with `Failed`."""
         if isinstance(request, Stop):
             return  # nothing runs
+        if isinstance(request, Trust):
+            self.own.trusted.add(request.model)
+            return
         operation = None if isinstance(request, Restore | Export | Preview) else request
         try:
             match request:
@@ -115,6 +128,8 @@ class Worker:
                 case _:
                     self.operate(request)
         except BenchError as error:
+            if error.__cause__:
+                traceback.print_exception(error.__cause__)
             self.emit(Failed(error=str(error), operation=operation))
         except Stopped:
             said = (
@@ -123,15 +138,14 @@ class Worker:
                 else "stopped: the model is as before"
             )
             self.emit(Failed(error=said, operation=operation))
-        except Exception as error:  # noqa: BLE001  # a bug must not end the worker: the state is whole
+        except FAULTS as error:  # a bug must not end the worker: the state is whole
             traceback.print_exc()
-            name = type(error).__name__
+            state = self.timeline.state
+            load = operation if isinstance(operation, Load) else state.load if state else None
+            own = load.model if load and is_own(load.model) else ""
+            said = f"{own}, or labbench with it, failed" if own else "a fault in labbench"
             self.emit(
-                Failed(
-                    error=f"a fault in labbench ({name}: {error}); the model is as before",
-                    operation=operation,
-                    bug=True,
-                )
+                Failed(error=f"{said} ({reason(error)}); the model is as before", operation=operation, bug=not own)
             )
 
     def operate(self, operation: AnyOperation) -> None:
@@ -139,7 +153,7 @@ class Worker:
         self.emit(Started(operation=operation))
         began = time.perf_counter()
         before = self.timeline.state
-        applied = self.timeline.do(operation, Tools(self.data, self.report, self.stop.is_set), self.measure)
+        applied = self.timeline.do(operation, self.tools, self.measure)
         remarks = applied.remarks
         if "validation" not in applied.state.accuracy and not isinstance(operation, Note | Evaluate):
             remarks = (*remarks, "not measured: stopped")
@@ -171,7 +185,7 @@ class Worker:
         try:
             if isinstance(operation, Load | Finetune | Evaluate):
                 raise BenchError(f"no preview of {operation.describe()}")
-            applied = apply(operation, state, Tools(self.data, stopped=never))
+            applied = apply(operation, state, Tools(self.data, stopped=never, own=self.own))
         except BenchError as error:
             return Previewed(operation=operation, error=str(error))
         return Previewed(operation=operation, snapshot=snapshot(applied.state, final=False), remarks=applied.remarks)
@@ -180,11 +194,12 @@ class Worker:
         """Stand where a session had left it."""
         self.emit(Progress(phase="restore", fraction=0.0))
         count = self.timeline.recomputed
-        tools = Tools(self.data, self.report, self.stop.is_set)
-        self.timeline.restore(request.done, request.undone, request.fingerprints, tools, self.measure)
+        self.timeline.restore(request.done, request.undone, request.fingerprints, self.tools, self.measure)
         state = self.timeline.state
         again = self.timeline.recomputed - count
-        self.emit(Restored(snapshot=snapshot(state) if state else None, recomputed=again))
+        loads = [operation for operation in request.done if isinstance(operation, Load)]
+        remarks = other_code(loads[-1], state.load) if state else ()
+        self.emit(Restored(snapshot=snapshot(state) if state else None, recomputed=again, remarks=remarks))
 
     def export(self, request: Export) -> None:
         """Write the current model to a file."""
@@ -316,13 +331,14 @@ def main() -> int:
     if options.catalogue:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(catalogue())) + b"\n")
         return 0
-    out = os.fdopen(os.dup(1), "wb")
+    requests, out = os.dup(0), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # code that asks for input finds none, and takes no request away
     os.dup2(2, 1)
     os.nice(NICENESS)
     torch.backends.cudnn.benchmark = False  # the fastest algorithm of the moment is another one the next time
     torch.backends.cudnn.deterministic = True
     worker = Worker(out, options.data_dir, Timeline(Cache(options.checkpoints, CACHE_LIMIT)))
-    threading.Thread(target=worker.read, args=(0,), daemon=True).start()
+    threading.Thread(target=worker.read, args=(requests,), daemon=True).start()
     worker.emit(Ready(environment=environment(), catalogue=shipped()))
     try:
         worker.serve()

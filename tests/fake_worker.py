@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from labbench.session.check import BadInput
 from labbench.session.events import (
     AnyEvent,
@@ -26,9 +28,11 @@ from labbench.session.events import (
     Restored,
     Started,
     Stop,
+    Trust,
 )
 from labbench.session.jsonl import decode_request, encode
 from labbench.session.operations import AnyOperation, Cluster, Evaluate, Finetune, Load, Note, Prune
+from labbench.session.own import is_own
 from labbench.session.session import walk
 from labbench.session.snapshot import Accuracy, LayerRow, Snapshot, Total
 
@@ -144,7 +148,7 @@ def main() -> None:
             say(Failed(error=str(error)))
             continue
         match request:
-            case Stop() | Preview():
+            case Stop() | Preview() | Trust():
                 pass
             case Restore():
                 done, undone = request.done, request.undone
@@ -159,6 +163,8 @@ def main() -> None:
             case Prune() if request.layers == ("nope",):
                 say(Failed(error="no such layer: nope; the layers are conv1", operation=request))
             case _:
+                if isinstance(request, Load) and is_own(request.model):
+                    request = msgspec.structs.replace(request, code_sha256="that of the file")
                 say(Started(operation=request))
                 if isinstance(request, Finetune):
                     if request.seed == 13:  # a run that only ends when it is told to

@@ -462,3 +462,42 @@ def test_a_dumb_terminal_is_told_what_to_use_instead(session: Path) -> None:
     code, shown = in_terminal("play", session, until=b"never", keys=b"", env={"TERM": "dumb"})
     assert code == 3
     assert b"needs a terminal" in shown
+
+
+def test_code_that_a_file_names_is_run_only_with_trust_code(run: Run, lesson: Path, tmp_path: Path) -> None:
+    edit(lesson, 'model = "lenet-5"', 'model = "net.py:build"')
+    (tmp_path / "net.py").write_text("")
+    out = tmp_path / "own.jsonl"
+    code, lines, err = run("run", lesson, "--out", out)
+    assert (code, lines) == (3, []) and not out.exists()
+    assert f"net.py:build ({tmp_path / 'net.py'}); nothing was run; --trust-code allows it" in err
+    assert run("run", lesson, "--out", out, "--trust-code")[0] == 0
+    for command in (("replay", out), ("replay", out, "--check"), ("export", out, "--to", tmp_path / "m.safetensors")):
+        code, lines, err = run(*command)
+        assert (code, lines) == (3, []) and "--trust-code allows it" in err
+        assert run(*command, "--trust-code")[0] == 0
+    assert run("show", out)[0] == 0
+
+
+def test_a_check_says_that_the_code_is_not_that_of_the_recording(run: Run, lesson: Path, tmp_path: Path) -> None:
+    edit(lesson, 'model = "lenet-5"', 'model = "net.py:build"')
+    out = tmp_path / "own.jsonl"
+    assert run("run", lesson, "--out", out, "--trust-code")[0] == 0
+    assert not any("not the code" in line for line in run("replay", out, "--check", "--trust-code")[1])
+    edit(out, '"code_sha256":"that of the file"', '"code_sha256":"another"')
+    edit(out, '"nonzero":500,', '"nonzero":499,')
+    code, found, _ = run("replay", out, "--check", "--trust-code")
+    said = [line.partition("identical: ")[2] or line.partition("differs: ")[2] for line in found[2:-1]]
+    other = "net.py:build is not the code that was recorded"
+    assert said[0] == said[2] == other and said[1] == ""
+    assert code == 1 and any(line.startswith(f"{other}; ") for line in said)
+
+
+def test_a_model_of_ones_own_is_opened_by_its_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    monkeypatch.setattr("labbench.tui.app.main", lambda **given: started.append(given) or 0)
+    monkeypatch.setattr(cli, "_no_terminal", lambda: 0)
+    assert run("--model", "net.py:build", "--option", "width=8")[0] == 0
+    assert started[0]["load"] == Load(model="net.py:build", dataset="digits", options={"width": 8})
+    code, _, err = run("--model", "net.py:1")
+    assert code == 2 and "such as net.py:build" in err

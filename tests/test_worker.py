@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from labbench.client import worker_command
 from labbench.session.events import (
     EXPORT_FORMATS,
     AnyEvent,
@@ -30,6 +31,7 @@ from labbench.session.events import (
     Restored,
     Started,
     Stop,
+    Trust,
 )
 from labbench.session.jsonl import decode_event, encode
 from labbench.session.operations import Cluster, Evaluate, Finetune, Freeze, Load, Note, Prune, Redo, Undo
@@ -348,3 +350,122 @@ def test_a_folder_of_images_is_read_anew_when_it_changes(pipe: Pipe, tmp_path: P
     add(*(f"pictures/{name}/{number}.png" for name in "abc" for number in range(3, 13)))
     assert pipe.ask(load).snapshot.accuracy["validation"].images == 6
     assert len(list((tmp_path / "data" / "cached").iterdir())) == 1
+
+
+OWN = """
+import pathlib, sys
+from torch import nn
+
+pathlib.Path("touched").touch()
+print("Epoch 1")
+sys.stdout.write('{"event":"died","error":"made up"}\\n')
+
+
+class Leaving(nn.Sequential):
+    def forward(self, x):
+        return sys.exit(4) if self.training and len(x) > 2 else super().forward(x)
+
+
+def build(classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.ReLU(), nn.Linear(8, classes))
+
+
+def leaving(classes):
+    return Leaving(nn.Flatten(), nn.Linear(784, classes))
+
+
+def asking(classes):
+    return build(int(input("classes? ")))
+
+
+def ending(classes):
+    sys.exit(4)
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
+    """A worker in a folder with code of a user's."""
+    (tmp_path / "net.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    pipe = Pipe(tmp_path)
+    yield pipe
+    if pipe.process.poll() is None:
+        pipe.end()
+
+
+def test_no_request_runs_code_that_was_not_trusted(own: Pipe, tmp_path: Path) -> None:
+    load = Load(model="net.py:build", dataset="digits")
+    assert isinstance(own.ask(LENET), Finished)
+    own.send(Trust(model="net.py:other"))
+    for request in (
+        load,
+        Load(model="net:build", dataset="digits"),
+        Preview(operation=load),
+        Restore(done=(load,)),
+        Restore(done=(LENET,), undone=(Prune(), load)),
+        Restore(done=(load, Prune()), fingerprints=("0" * 16, "1" * 16)),
+    ):
+        answer = own.ask(request)
+        assert isinstance(answer, Restored if isinstance(request, Restore) and request.undone else Failed | Previewed)
+    assert not (tmp_path / "touched").exists()
+    assert "net.py:build is code" in own.ask(load).error
+    own.send(Trust(model="net.py:build"))
+    assert isinstance(own.ask(load), Finished)
+    assert (tmp_path / "touched").exists()
+
+
+def test_a_checkpoint_of_such_a_model_runs_nothing_either(own: Pipe, tmp_path: Path) -> None:
+    load = Load(model="net.py:build", dataset="digits")
+    own.send(Trust(model="net.py:build"))
+    loaded = own.ask(load)
+    pruned = own.ask(Prune(amount=0.5))
+    assert own.end() == 0
+    (tmp_path / "touched").unlink()
+    restore = Restore(
+        done=(loaded.operation, Prune(amount=0.5)),
+        fingerprints=(loaded.snapshot.fingerprint, pruned.snapshot.fingerprint),
+    )
+    again = Pipe(tmp_path)
+    assert "net.py:build is code" in again.ask(restore).error
+    assert not (tmp_path / "touched").exists()
+    again.send(Trust(model="net.py:build"))
+    restored = again.ask(restore)
+    assert (restored.snapshot.fingerprint, restored.recomputed, restored.remarks) == (
+        pruned.snapshot.fingerprint,
+        0,
+        (),
+    )
+    assert isinstance(again.ask(Undo()), Finished)
+    (tmp_path / "net.py").write_text(OWN + "\n# edited\n")
+    assert isinstance(again.ask(Redo()), Finished)
+    again.end()
+    later = Pipe(tmp_path)
+    later.send(Trust(model="net.py:build"))
+    assert later.ask(restore).remarks == ("net.py:build is not the code that was recorded (its SHA-256 differs)",)
+    later.end()
+
+
+def test_whatever_a_users_code_does_the_worker_goes_on(own: Pipe) -> None:
+    for name in ("ending", "asking", "leaving", "build"):
+        own.send(Trust(model=f"net.py:{name}"))
+    assert "net.py:ending failed: SystemExit: 4 (net.py" in own.ask(Load(model="net.py:ending", dataset="digits")).error
+    assert "net.py:asking failed: EOFError" in own.ask(Load(model="net.py:asking", dataset="digits")).error
+    loaded = own.ask(Load(model="net.py:leaving", dataset="digits"))
+    assert isinstance(loaded, Finished)
+    answer = own.ask(Finetune(epochs=1))
+    assert answer.error.startswith("net.py:leaving, or labbench with it, failed (SystemExit: 4 (net.py, line ")
+    assert not answer.bug
+    assert own.ask(Evaluate(split="validation")).snapshot.fingerprint == loaded.snapshot.fingerprint
+    assert isinstance(own.ask(Load(model="net.py:build", dataset="digits")), Finished)
+    assert "Epoch 1" in own.words()
+    assert "Traceback" in own.words()
+
+
+def test_a_folder_in_which_it_is_started_lends_the_worker_no_code(tmp_path: Path) -> None:
+    for name in ("queue", "numpy", "msgspec"):
+        (tmp_path / f"{name}.py").write_text("open('touched', 'w')\n")
+    command = worker_command(tmp_path / "data", tmp_path / "checkpoints")
+    done = subprocess.run(command, cwd=tmp_path, input=b"", capture_output=True, check=True)
+    assert isinstance(decode_event(done.stdout.splitlines()[0]), Ready)
+    assert not (tmp_path / "touched").exists()

@@ -2,18 +2,19 @@
 was given; undo and redo are walks over states and belong to the timeline."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from labbench.bench import pruning
 from labbench.bench.choice import choose, choose_unfrozen, shortened
 from labbench.bench.clustering import cluster
-from labbench.bench.devices import one_thread
 from labbench.bench.errors import BenchError, never
 from labbench.bench.finetune import finetune
 from labbench.bench.loading import Find, load
 from labbench.bench.measure import measured
+from labbench.bench.own import OwnModels
 from labbench.bench.state import State
+from labbench.bench.threads import one_thread
 from labbench.session.check import listed
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import (
@@ -44,6 +45,8 @@ class Tools:
     """A data set by name and checked options, at least so many pixels high and wide."""
     report: Callable[[Progress | Metric | Sparsity], None] = nobody
     stopped: Callable[[], bool] = never
+    own: OwnModels = field(default_factory=OwnModels)
+    """Code of the user's own that may be run; none unless somebody asked for it."""
 
 
 class Applied(NamedTuple):
@@ -58,7 +61,7 @@ class Applied(NamedTuple):
 def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied:
     """Do an operation. Raises `BenchError` where it cannot be done, `Stopped` where nothing of it is worth keeping."""
     if isinstance(operation, Load):
-        return Applied(*load(operation, tools.data))
+        return Applied(*load(operation, tools.data, tools.own))
     if state is None:
         raise BenchError("no model is open: load one first")
     match operation:

@@ -3,7 +3,7 @@ clusters. Exports and checkpoints are the same kind of file; none of them can ru
 
 import os
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -88,6 +88,8 @@ def save(state: State, path: Path) -> int:
             torch.save(tensors, new)
         else:
             plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+            shared = Counter(tensor.untyped_storage().data_ptr() for tensor in plain.values())
+            plain = {n: t.clone() if shared[t.untyped_storage().data_ptr()] > 1 else t for n, t in plain.items()}
             save_file(plain, new, {"format": "pt", RECORD: record_of(state)})
     return path.stat().st_size
 

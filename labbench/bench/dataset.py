@@ -62,6 +62,8 @@ class Dataset:
     Raises `BenchError` where the images cannot be had, `Stopped`."""
     flip: bool
     """Whether a mirrored image is still of its class."""
+    vertical: bool = True
+    """Whether an image moved up or down is still of its class: not where rows are frequencies."""
     classes: int = 0
     """How many; 0 where that depends on the options."""
     shape: tuple[int, int, int] | None = None

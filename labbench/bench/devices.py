@@ -1,8 +1,6 @@
 """Where a model can live: cpu, cuda, mps."""
 
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -37,14 +35,3 @@ def pick(name: str) -> torch.device:
     if full not in names:
         raise BenchError(f"no device {name!r} here; there is auto, {', '.join(names)}")
     return torch.device(full)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Small tensors on one thread: with other programs on the cores, more threads made them 3 to 100 times slower."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

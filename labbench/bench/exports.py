@@ -18,6 +18,7 @@ from labbench.bench.errors import BenchError
 from labbench.bench.state import Data, State
 from labbench.session.check import listed
 from labbench.session.events import EXPORT_FORMATS, Exported
+from labbench.session.own import is_own
 
 TOLERANCE = 1e-4  # of the largest logit, or of 1 where that is smaller
 IMAGES = 4  # other than the 2 that are traced: the batch dimension is dynamic
@@ -73,8 +74,12 @@ def load_model(path: str | Path) -> nn.Module:
     tensors, record = checkpoints.read(path)
     if record is None:
         raise BenchError(f"{path} has no record of labbench, so that only its maker knows what model it fits")
-    own = {name: value for name, value in record.load.options.items() if name != "pretrained"}  # nothing to download
-    built = loading.build(with_fields(record.load, options=own), record.shape, len(record.classes))
+    if is_own(record.load.model):
+        raise BenchError(f"{path} holds {record.load.model}, whose code is not run here; export it as .pt2 or .onnx")
+    options = {
+        name: value for name, value in record.load.options.items() if name != "pretrained"
+    }  # nothing to download
+    built = loading.build(with_fields(record.load, options=options), record.shape, len(record.classes))
     model = checkpoints.filled(built, tensors, record, path).eval()
     model.labbench = record  # type: ignore[assignment]  # a module may have any attribute
     return model

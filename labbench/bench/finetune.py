@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from labbench.bench.devices import pick
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.measure import evaluate, sparsity
-from labbench.bench.state import BATCH_NORM, State, weight_of
+from labbench.bench.state import BATCH_NORM, State, is_frozen, weight_of
 from labbench.bench.ties import Tie
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
 from labbench.session.snapshot import Accuracy
 
 REPORT_INTERVAL = 0.12  # seconds between two looks at the loss: a look waits for the device
-CROP_PADDING = 8  # a crop moves by at most 1/8 of the side: 4 pixels of 32, as in He et al. 2015 section 4.2
+CROP_PADDING = 8  # a crop moves by at most 1/8 of height and width: 4 pixels of 32, as in He et al. 2015 section 4.2
 MEASURE_SHARE = 0.05  # of an epoch's part of the bar
 BETA_2 = 0.999  # of Adam, Kingma & Ba 2015
 
@@ -96,7 +96,8 @@ def set_up(operation: Finetune, state: State) -> Run:
     """A run at its first step: a copy of the model where it trains, and an optimizer of just what trains."""
     device = pick(operation.device) if operation.device else state.device
     model = copy.deepcopy(state.model).to(device)
-    trained = [p for name, p in model.named_parameters() if name.rpartition(".")[0] not in state.frozen]
+    held = {p for name, p in model.named_parameters(remove_duplicate=False) if is_frozen(name, state.frozen)}
+    trained = [p for p in model.parameters() if p not in held]
     if not trained:
         raise BenchError("nothing to train: every layer is frozen; unfreeze some first")
     model.requires_grad_(False)
@@ -150,26 +151,36 @@ def lr_factor(operation: Finetune, steps: int, step: int) -> float:
 
 
 def batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
-    """The shuffled batches of one epoch, normalized, cropped and flipped where that is asked for."""
-    x, y = run.state.data.on(run.device)["train"]
+    """The shuffled batches of one epoch, normalized, cropped and flipped where that is asked for.
+
+    Spectrograms move along their columns, which are time, and not along their rows.
+    """
+    data = run.state.data
+    x, y = data.on(run.device)["train"]
+    height, width = x.shape[-2:]
+    borders = height // CROP_PADDING if data.vertical else 0, width // CROP_PADDING
     size = min(run.operation.batch_size, len(x))
     order = torch.randperm(len(x), generator=run.generator).to(run.device)
-    offsets = torch.randint(0, 2 * (x.shape[-1] // CROP_PADDING) + 1, (2, len(x)), generator=run.generator)
-    mirrored = torch.rand(len(x), generator=run.generator) < 0.5 if run.state.data.flip else torch.zeros(len(x)).bool()
+    moves = [torch.randint(0, 2 * border + 1, (len(x),), generator=run.generator) for border in borders]
+    offsets = torch.stack(moves)
+    mirrored = torch.rand(len(x), generator=run.generator) < 0.5 if data.flip else torch.zeros(len(x)).bool()
     offsets, mirrored = offsets.to(run.device), mirrored.to(run.device)
     for start in range(0, run.steps * size, size):
         chosen = order[start : start + size]
         images = x[chosen]
         if run.operation.augment:
-            images = cropped(images, offsets[:, start : start + size], mirrored[start : start + size])
-        yield run.state.data.normalized(images), y[chosen]
+            images = cropped(images, borders, offsets[:, start : start + size], mirrored[start : start + size])
+        yield data.normalized(images), y[chosen]
 
 
-def cropped(images: Tensor, offsets: Tensor, mirrored: Tensor) -> Tensor:
-    """Each image N×C×H×W moved by its own offset (2×N) over a zero border, mirrored where it says so; one gather."""
+def cropped(images: Tensor, borders: tuple[int, int], offsets: Tensor, mirrored: Tensor) -> Tensor:
+    """Each image N×C×H×W, with zero borders (rows, columns), from its own offset (2×N) on; mirrored where it says so.
+
+    One gather.
+    """
     count, channels, height, width = images.shape
-    border = width // CROP_PADDING
-    padded = F.pad(images, (border,) * 4)
+    above, beside = borders
+    padded = F.pad(images, (beside, beside, above, above))
     rows = torch.arange(height, device=images.device) + offsets[0, :, None]
     columns = torch.arange(width, device=images.device).repeat(count, 1)
     columns = torch.where(mirrored[:, None], columns.flip(1), columns) + offsets[1, :, None]
@@ -181,8 +192,9 @@ def cropped(images: Tensor, offsets: Tensor, mirrored: Tensor) -> Tensor:
 def train_mode(run: Run) -> None:
     """Training mode, but frozen layers stand still: their batch norms neither learn nor count."""
     run.model.train()
-    for name in run.state.frozen:
-        run.model.get_submodule(name).eval()
+    for name, module in run.model.named_modules():
+        if name in run.state.frozen:
+            module.eval()
 
 
 def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
@@ -332,10 +344,10 @@ def finish(run: Run, kept: int) -> State:
     for name, mask in run.state.masks.items():
         if weight_of(model, name)[~mask].any():
             raise AssertionError(f"pruned weights of {name} moved")
-    for name in run.state.frozen:
-        before, after = run.state.module(name).state_dict(), model.get_submodule(name).state_dict()
-        if any(not torch.equal(before[key], after[key]) for key in before):
-            raise AssertionError(f"frozen layer {name} moved")
+    after = model.state_dict()
+    for name, tensor in run.state.model.state_dict().items():
+        if is_frozen(name, run.state.frozen) and not torch.equal(tensor, after[name]):
+            raise AssertionError(f"{name} is frozen, and moved")
     accuracy = {"validation": run.best[0]} if run.best and kept else {}
     clusters = run.state.clusters
     if not run.operation.tied:

@@ -1,4 +1,4 @@
-"""Opening a model on a data set: from a seed, or from a file of weights."""
+"""Opening a model on a data set: of the catalogue or of one's own, from a seed or from a file of weights."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -16,19 +16,25 @@ from labbench.bench.datasets import DATASETS
 from labbench.bench.devices import pick
 from labbench.bench.errors import BenchError
 from labbench.bench.models import MODELS, Model
+from labbench.bench.own import OwnModels, fixed_layers, guarded
 from labbench.bench.state import Data, State, trace_layers
 from labbench.session.check import listed, meant
 from labbench.session.operations import Load, Value
+from labbench.session.own import is_own
 
 Find: TypeAlias = Callable[[str, Mapping[str, Value], int], Data]
 """A data set by name and checked options, at least so many pixels high and wide."""
 
 
-def load(operation: Load, data: Find) -> tuple[State, Load, tuple[str, ...]]:
-    """A new state, the operation as it was done (with the hash of the weights file), and remarks on that file."""
-    state = fresh(operation, data)
+def load(operation: Load, data: Find, own: OwnModels | None = None) -> tuple[State, Load, tuple[str, ...]]:
+    """A new state, the operation as it was done (with the hashes of what was read), and remarks."""
+    state = fresh(operation, data, own)
+    remarks = other_code(operation, state.load)
+    if state.frozen:
+        remarks += (f"frozen, because the model itself holds them fixed: {shortened(sorted(state.frozen))}",)
+    operation = state.load
     if not operation.weights:
-        return state, operation, ()
+        return state, operation, remarks
     path = Path(operation.weights).expanduser()
     tensors, record = checkpoints.read(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -37,10 +43,10 @@ def load(operation: Load, data: Find) -> tuple[State, Load, tuple[str, ...]]:
     if record and record.load.model != operation.model:
         raise BenchError(f"{path} holds a {record.load.model}, not a {operation.model}")
     if record:
-        return checkpoints.fill(state, tensors, record, path), with_fields(operation, sha256=digest), ()
+        return checkpoints.fill(state, tensors, record, path), with_fields(operation, sha256=digest), remarks
     plain = foreign.plain(tensors, state.model.state_dict())
     filled, held = _holding(checkpoints.fill(state, plain.tensors, None, path), plain.masks)
-    return filled, with_fields(operation, sha256=digest), (*plain.remarks, *held)
+    return filled, with_fields(operation, sha256=digest), (*remarks, *plain.remarks, *held)
 
 
 def _holding(state: State, masks: Mapping[str, Tensor]) -> tuple[State, list[str]]:
@@ -54,8 +60,13 @@ def _holding(state: State, masks: Mapping[str, Tensor]) -> tuple[State, list[str
     return replace(state, masks=held, last=dict.fromkeys(held, "masked in the file")), remarks
 
 
-def fresh(operation: Load, data: Find) -> State:
-    """The state of a newly built model with weights from the seed, whatever file the operation names."""
+def fresh(operation: Load, data: Find, own: OwnModels | None = None) -> State:
+    """The state of a newly built model with weights from the seed, whatever file the operation names.
+
+    Its `load` has the hash of the code that was run.
+    """
+    if is_own(operation.model):
+        return fresh_own(operation, data, own or OwnModels())
     model, _ = _model(operation)
     if operation.dataset not in DATASETS:
         raise BenchError(
@@ -85,3 +96,34 @@ def _model(operation: Load) -> tuple[Model, dict[str, Any]]:
         )
     model = MODELS[operation.model]
     return model, checked_options(model.build, operation.options, operation.model)
+
+
+def fresh_own(operation: Load, data: Find, own: OwnModels) -> State:
+    """`fresh` for code of the user's own."""
+    data_options = checked_options(DATASETS[operation.dataset].read, operation.data_options, operation.dataset)
+    device = pick(operation.device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(operation.seed)
+        prepared = own.prepared(operation)
+        images = data(operation.dataset, data_options, prepared.side)
+        torch.manual_seed(operation.seed)
+        built = prepared.build(images.shape, len(images.classes), device)
+    with guarded(f"{operation.model} cannot be traced"):
+        layers = trace_layers(built, images.shape, device)
+    if not any(layer.prunable for layer in layers):
+        raise BenchError(f"{operation.model} has no convolution and no linear layer: there is nothing to prune")
+    return State(
+        load=with_fields(operation, code_sha256=prepared.code),
+        device=device,
+        data=images,
+        model=built,
+        layers=layers,
+        frozen=fixed_layers(built, {layer.name: layer.parameters for layer in layers}),
+    )
+
+
+def other_code(recorded: Load, done: Load) -> tuple[str, ...]:
+    """A remark where a model's code is not that which was recorded, or none."""
+    if recorded.code_sha256 in ("", done.code_sha256):
+        return ()
+    return (f"{done.model} is not the code that was recorded (its SHA-256 differs)",)

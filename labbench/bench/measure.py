@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labbench.bench.errors import Stopped, never
-from labbench.bench.state import Data, Layer, State, inputs_of, trace_layers
+from labbench.bench.state import Data, Layer, State, trace_layers
 from labbench.session.events import Progress, Sparsity
 from labbench.session.snapshot import Accuracy, LayerRow, Snapshot, Total
 
@@ -120,7 +120,7 @@ def row(state: State, loaded: Layer, now: Layer) -> LayerRow:
         masked=loaded.name in state.masks,
         channels=now.channels,
         channels_loaded=loaded.channels,
-        inputs=inputs_of(state.module(loaded.name)),
+        inputs=now.inputs,
         inputs_loaded=loaded.inputs,
         frozen=loaded.name in state.frozen,
         last=state.last.get(loaded.name, ""),

@@ -114,6 +114,7 @@ def cut(operation: Prune, state: State, chosen: Chosen) -> tuple[State, tuple[st
         try:
             group = graph.group(name)
             _refuse_frozen(group, state)
+            surgery.refuse_shared(group, state.model)
         except surgery.Uncuttable as error:
             if name in chosen.literal:
                 raise

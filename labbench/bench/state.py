@@ -1,7 +1,7 @@
 """What the bench holds between two operations. A state is never changed: `apply` makes a new one."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -21,8 +21,8 @@ NORM = (*BATCH_NORM, nn.GroupNorm, nn.LayerNorm)
 class Data:
     """A data set, resized for one model and resident on the devices that asked for it."""
 
-    def __init__(self, name: str, images: Images, flip: bool, side: int) -> None:
-        self.name, self.classes, self.flip = name, images.classes, flip
+    def __init__(self, name: str, images: Images, flip: bool, side: int, vertical: bool = True) -> None:
+        self.name, self.classes, self.flip, self.vertical = name, images.classes, flip, vertical
         self.mean, self.std = images.mean, images.std
         cpu = torch.device("cpu")
         self._splits = {cpu: {split: (_resized(x, side), y) for split, (x, y) in images.splits.items()}}
@@ -51,7 +51,8 @@ class Data:
 def _resized(x: Tensor, side: int) -> Tensor:
     if min(x.shape[-2:]) >= side:
         return x
-    larger = F.interpolate(x.float(), size=(side, side), mode="bilinear", align_corners=False, antialias=False)
+    size = max(x.shape[-2], side), max(x.shape[-1], side)
+    larger = F.interpolate(x.float(), size=size, mode="bilinear", align_corners=False, antialias=False)
     return larger.to(x.dtype) if x.is_floating_point() else larger.round().clamp(0, 255).to(torch.uint8)
 
 
@@ -125,23 +126,33 @@ class State:
         return model
 
 
+def is_frozen(parameter: str, frozen: Collection[str]) -> bool:
+    """Whether a parameter or buffer of this name belongs to a frozen layer, or is one."""
+    return parameter in frozen or parameter.rpartition(".")[0] in frozen
+
+
 def weight_of(model: nn.Module, name: str) -> nn.Parameter:
     """The weight parameter of a layer, by the layer's name."""
     return model.get_parameter(f"{name}.weight")
 
 
 def trace_layers(model: nn.Module, shape: tuple[int, ...], device: torch.device) -> tuple[Layer, ...]:
-    """Every layer with parameters in the order of the forward pass, with its MACs for one image of that shape."""
+    """Every layer with parameters in the order of the forward pass, with its MACs for one image of that shape.
+
+    A parameter that lies outside the innermost modules is a layer of the kind "other" by its own name. A tensor that
+    two layers share counts for the first.
+    """
     names = {module: name for name, module in model.named_modules()}
-    leaves = [module for module in names if not any(module.children())]
+    leaves = [module for module, name in names.items() if name and not any(module.children())]
     calls: list[nn.Module] = []
-    answers: list[Tensor] = []
-    behind: dict[nn.Module, nn.Module] = {}
+    answers: list[object] = []
+    behind: dict[nn.Module, set[nn.Module]] = {}
     macs: dict[str, int] = {}
 
-    def seen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def seen(module: nn.Module, inputs: tuple[object, ...], output: Tensor) -> None:
         if answers and inputs and inputs[0] is answers[-1]:  # not a sum that this is only a part of
-            behind[calls[-1]] = module
+            behind.setdefault(calls[-1], set()).add(module)
+        answers[:] = [output]
         calls.append(module)
         answers[:] = [output]
         macs[names[module]] = macs.get(names[module], 0) + macs_of(module, output)
@@ -155,9 +166,17 @@ def trace_layers(model: nn.Module, shape: tuple[int, ...], device: torch.device)
         model.train(was_training)
         for hook in hooks:
             hook.remove()
-    order = list(dict.fromkeys([*calls, *leaves]))
-    owners = [m for m in order if any(True for _ in m.parameters(recurse=False))]
-    return tuple(_layer(names[m], m, names, behind.get(m), macs.get(names[m], 0)) for m in owners)
+    layers: list[Layer] = []
+    known: set[nn.Parameter] = set()
+    for module in dict.fromkeys([*calls, *names]):
+        new = {key: p for key, p in module.named_parameters(recurse=False) if p not in known}
+        known.update(new.values())
+        if new and module in leaves:
+            after = behind.get(module, set())
+            layers.append(_layer(names[module], module, new, names, after, macs.get(names[module], 0)))
+        else:
+            layers += [_bare(f"{names[module]}.{key}".lstrip("."), p) for key, p in new.items()]
+    return tuple(layers)
 
 
 def macs_of(module: nn.Module, output: Tensor) -> int:
@@ -169,21 +188,36 @@ def macs_of(module: nn.Module, output: Tensor) -> int:
     return 0
 
 
-def _layer(name: str, module: nn.Module, names: Mapping[nn.Module, str], behind: nn.Module | None, macs: int) -> Layer:
-    weight = getattr(module, "weight", None)
+def _layer(
+    name: str,
+    module: nn.Module,
+    parameters: Mapping[str, nn.Parameter],
+    names: Mapping[nn.Module, str],
+    behind: set[nn.Module],
+    macs: int,
+) -> Layer:
+    weight = parameters.get("weight")
+    if weight is None or not weight.dim():  # none, one that is computed from others, or another layer's
+        weight = None
+    kind = kind_of(module)
     channels = weight.shape[0] if weight is not None else 0
-    follows = (
-        isinstance(behind, BATCH_NORM) and behind.num_features == channels and isinstance(module, (*CONV, nn.Linear))
-    )
+    norm = next(iter(behind)) if len(behind) == 1 else None
+    follows = isinstance(norm, BATCH_NORM) and norm.num_features == channels and isinstance(module, (*CONV, nn.Linear))
     return Layer(
         name=name,
-        kind=kind_of(module),
+        kind="other" if weight is None and kind in ("conv", "linear") else kind,
         weights=weight.numel() if weight is not None else 0,
-        parameters=sum(p.numel() for p in module.parameters(recurse=False)),
+        parameters=sum(p.numel() for p in parameters.values()),
         channels=channels,
         inputs=inputs_of(module),
         macs=macs,
-        norm=names[behind] if follows and behind else None,
+        norm=names[norm] if follows and norm else None,
+    )
+
+
+def _bare(name: str, parameter: nn.Parameter) -> Layer:
+    return Layer(
+        name=name, kind="other", weights=0, parameters=parameter.numel(), channels=0, inputs=0, macs=0, norm=None
     )
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from labbench.session.catalogue import Catalogue, Entry, Knob, knobs_of
 from labbench.session.operations import OPERATIONS, AnyOperation, Cluster, Load, Prune
+from labbench.session.own import is_own, problem_of
 
 
 class BadInput(ValueError):
@@ -60,6 +61,10 @@ def check_names(operation: AnyOperation, catalogue: Catalogue) -> None:
         case Load():
             dataset = _check_name("data set", operation.dataset, catalogue.datasets)
             check_fields(dataset.name, dataset.knobs, operation.data_options)
+            if is_own(operation.model):  # its options are the factory's: only the bench can tell
+                if problem := problem_of(operation.model):
+                    raise BadInput(problem)
+                return
             model = _check_name("model", operation.model, catalogue.models)
             check_fields(model.name, model.knobs, operation.options)
         case Prune():

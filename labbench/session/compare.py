@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from labbench.session.events import Environment, Finished, Ready
-from labbench.session.operations import Operation, Prune
+from labbench.session.operations import Load, Note, Operation, Prune
 from labbench.session.session import Session
 from labbench.session.snapshot import Accuracy, LayerRow, Snapshot, Total
 
@@ -78,6 +78,19 @@ def judge(recorded: Finished, repeated: Finished, changes: Sequence[Operation], 
     if found := next(unequal(old, new), ""):
         return Judgment(Verdict.DIFFERS, found)
     return Judgment(Verdict.INCOMPARABLE, _missing(old, new))
+
+
+def other_code(recorded: Sequence[Operation], changes: Sequence[Operation], step: Operation) -> str:
+    """That a model of one's own was made by other code than at this step of the recording, or ""; said where it counts.
+
+    `recorded` are the operations up to the step; `changes` those in effect here.
+    """
+    if isinstance(step, Note):
+        return ""
+    then, now = ([load for load in found if isinstance(load, Load)][-1:] for found in (recorded, changes))
+    if not then or not now or then[0].code_sha256 in ("", now[0].code_sha256):
+        return ""
+    return f"{now[0].model} is not the code that was recorded"
 
 
 def band(accuracy: Accuracy) -> float:

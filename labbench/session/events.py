@@ -119,6 +119,8 @@ class Restored(Event, frozen=True):
     snapshot: Snapshot | None
     recomputed: int = 0
     """Operations that had to be done again because no checkpoint was there."""
+    remarks: tuple[str, ...] = ()
+    """What the user should know: code that is not that of the recording."""
 
 
 EXPORT_FORMATS = {
@@ -190,4 +192,13 @@ class Export(Request, frozen=True):
     """Its ending says the format: `EXPORT_FORMATS`."""
 
 
-AnyRequest: TypeAlias = AnyOperation | Stop | Preview | Restore | Export
+class Trust(Request, frozen=True):
+    """Allow the code of a model of the user's own, by its name, until the bench ends
+
+    Sent only when the person at this machine asked for it in this call. It has no answer, and no file can hold it.
+    """
+
+    model: str
+
+
+AnyRequest: TypeAlias = AnyOperation | Stop | Preview | Restore | Export | Trust

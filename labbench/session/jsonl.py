@@ -22,6 +22,7 @@ from labbench.session.events import (
     Ready,
     Restore,
     Stop,
+    Trust,
 )
 from labbench.session.session import Session
 
@@ -49,7 +50,7 @@ _encoder = msgspec.json.Encoder()
 _event = msgspec.json.Decoder(AnyEvent)
 _timed = msgspec.json.Decoder(tuple[float, AnyEvent])
 _header = msgspec.json.Decoder(Header)
-REQUESTS: dict[str, Any] = {kind.__name__.lower(): kind for kind in (Stop, Preview, Restore, Export)}
+REQUESTS: dict[str, Any] = {kind.__name__.lower(): kind for kind in (Stop, Preview, Restore, Export, Trust)}
 
 
 def encode(value: object) -> bytes:

@@ -24,12 +24,15 @@ class Operation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 class Load(Operation, frozen=True):
     """Open a model on a data set"""
 
-    model: Annotated[str, Meta(description="a name of the model catalogue")]
+    model: Annotated[str, Meta(description="a name of the model catalogue, or code of your own: net.py:build")]
     dataset: Annotated[str, Meta(description="a name of the data set catalogue")]
     options: Annotated[dict[str, Value], Meta(description="the model's own options, such as depth")] = {}
     data_options: Annotated[dict[str, Value], Meta(description="the data set's own options, such as a folder")] = {}
     weights: Annotated[str, Meta(description="file of weights to start from; empty: initialized from the seed")] = ""
     sha256: Annotated[str, Meta(description="hash of that file, recorded when it was read; empty: any")] = ""
+    code_sha256: Annotated[
+        str, Meta(description="hash of the file of a model of your own, recorded when it was imported; empty: any")
+    ] = ""
     seed: Seed = 0
     device: Annotated[str, Meta(description="auto (cuda, else mps, else cpu) or a name such as cuda:1")] = "auto"
 

@@ -4,7 +4,7 @@ picture is there before the worker is."""
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -79,7 +79,7 @@ class LabbenchApp(App[None]):
         notice, record = "", Record(session_path)
         if session_path and session_path.exists() and not recording:
             record, notice = Record.open(session_path)
-        self.desk: Desk = Desk(record, self._send, self.say)
+        self.desk: Desk = Desk(record, self._send, self.say, self._ask_to_run)
         self.desk.stepper = Stepper(recipe) if recipe else None
         self._notice = notice
         self._load = load
@@ -123,6 +123,7 @@ class LabbenchApp(App[None]):
             return
         self.start_worker()
         if self._load:
+            self.desk.trust(self._load.model)
             self.desk.perform(self._load)
         elif not self.desk.session.steps and not self.desk.stepper:
             DOING["open"](self)
@@ -152,6 +153,13 @@ class LabbenchApp(App[None]):
     def say(self, sentence: str, severity: Literal["information", "warning", "error"] = "information") -> None:
         """Tell the user; the words may come from anywhere, so they are never markup."""
         self.notify(sentence, severity=severity, markup=False)
+
+    def _ask_to_run(self, question: str, answer: Callable[[bool], None]) -> None:
+        def take(yes: bool | None) -> None:
+            answer(bool(yes))
+            self.touch()
+
+        self.push_screen(Confirm(question, "Import and run it", "No", safer=True), take)
 
     # keys, mouse, palette
 
@@ -225,6 +233,8 @@ class LabbenchApp(App[None]):
     def perform_chosen(self, operation: AnyOperation | None) -> None:
         """Perform what a form gave, and remember its values."""
         if operation is not None:
+            if isinstance(operation, Load):
+                self.desk.trust(operation.model)
             self.settings.remember(operation)
             self.settings.save()
             self.desk.perform(operation)

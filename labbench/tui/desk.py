@@ -1,7 +1,8 @@
 """What goes on between the screen and the worker: which operation runs, what follows it, what is recorded. It draws
 nothing and waits for nothing: requests go out through `send`, events come in through `take`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -24,9 +25,11 @@ from labbench.session.events import (
     Sparsity,
     Started,
     Stop,
+    Trust,
 )
 from labbench.session.jsonl import BadFile
 from labbench.session.operations import AnyOperation, Freeze, Load, Note, Unfreeze, Unprune
+from labbench.session.own import described, is_own, own_models
 from labbench.session.session import Session
 from labbench.tui.previews import Previews
 from labbench.tui.record import Record
@@ -35,19 +38,30 @@ from labbench.tui.stepper import Stepper
 from labbench.tui.widgets.columns import Changes, changed
 
 Say = Callable[[str, Literal["information", "warning", "error"]], None]
+Ask = Callable[[str, Callable[[bool], None]], None]
+"""Asks the user whether to run code, and passes the answer on."""
+
+
+def unasked(_: str, answer: Callable[[bool], None]) -> None:
+    """The `ask` where nobody can be asked: no."""
+    answer(False)
 
 
 class Desk:
     """One session at a live worker."""
 
-    def __init__(self, record: Record, send: Callable[[AnyRequest], None], say: Say) -> None:
+    def __init__(self, record: Record, send: Callable[[AnyRequest], None], say: Say, ask: Ask = unasked) -> None:
         self.record = record
+        self.trusted: tuple[str, ...] = ()
+        """Models of the user's own whose code was asked for since the app was started."""
         self.stepper: Stepper | None = None
         self.worker: Worker = "starting"
         self.fresh: Changes = frozenset()
         """Cells that the last operation changed."""
         self._send = send
         self._say = say
+        self._ask = ask
+        self._asking = False
         self._ready: Ready | None = None
         self._unsent: list[AnyRequest] = []
         self._pending: AnyOperation | None = None
@@ -94,11 +108,20 @@ class Desk:
             self._say(f"the note is written when {running} ends", "information")
         elif running:
             self._say(f"{running} is running: s stops it", "warning")
+        elif models := self._untrusted((operation,)):
+            self._ask_for(models, "the recipe", partial(self.perform, operation), self._declined)
         else:
             if isinstance(operation, Load):
                 self._begin_session()
             self._pending = operation
             self.send(operation)
+
+    def trust(self, model: str) -> None:
+        """Allow the code of a model of the user's own: it was asked for by name, here and now."""
+        if is_own(model) and model not in self.trusted:
+            self.trusted = (*self.trusted, model)
+            if self.worker != "starting":  # else it is told when it is there
+                self._send(Trust(model=model))
 
     def send(self, request: AnyRequest) -> None:
         """Send a request, or keep it until the worker is there."""
@@ -157,7 +180,13 @@ class Desk:
             self._say(f"the session is in {path}", "information")
 
     def restore(self) -> None:
-        """Bring the worker to where the session is."""
+        """Bring the worker to where the session is; asks first where that means to run code."""
+        if models := self._untrusted((*self.session.changes, *self.session.redoable)):
+            self.worker = "unrestored"
+            self._ask_for(
+                models, self.record.path.name if self.record.path else "this session", self._allowed, self._shut
+            )
+            return
         self.worker, self._restoring = "restoring", None
         self._send(self.session.restore())
 
@@ -189,6 +218,8 @@ class Desk:
                 self._go_on()
             case Restored():
                 self.worker = "ready"
+                for remark in event.remarks:
+                    self._say(remark, "warning")
                 if event.recomputed:
                     self._say(f"restored; {event.recomputed} operations were done again", "information")
             case Failed():
@@ -214,6 +245,8 @@ class Desk:
 
     def _take_ready(self, event: Ready) -> None:
         self._ready, self.worker = event, "ready"
+        for model in self.trusted:
+            self._send(Trust(model=model))
         if self.session.changes:
             self.restore()
         unsent, self._unsent = self._unsent, []
@@ -240,6 +273,43 @@ class Desk:
         if self.stepper:
             self.stepper.failed()
         self._say(event.error, "error")
+
+    def _untrusted(self, operations: Iterable[AnyOperation]) -> tuple[str, ...]:
+        return tuple(model for model in own_models(operations) if model not in self.trusted)
+
+    def _ask_for(
+        self, models: tuple[str, ...], owner: str, allowed: Callable[[], None], declined: Callable[[str], None]
+    ) -> None:
+        names = " and ".join(described(model) for model in models)
+
+        def answer(yes: bool) -> None:
+            self._asking = False
+            if yes:
+                for model in models:
+                    self.trust(model)
+                allowed()
+            else:
+                declined(f"nothing was run: {' and '.join(models)} was not allowed")
+
+        if not self._asking:
+            self._asking = True
+            self._ask(
+                f"{owner} names a model that is code:\n\n{names}\n\nGoing on imports it and runs what it says, with "
+                "your rights on this machine. Do that only if you know where it comes from.",
+                answer,
+            )
+
+    def _allowed(self) -> None:
+        if self.worker == "unrestored":
+            self.restore()
+
+    def _shut(self, sentence: str) -> None:
+        self._say(f"{sentence}. The session is here to look at; ctrl+r asks again", "warning")
+
+    def _declined(self, sentence: str) -> None:
+        self._say(sentence, "warning")
+        if self.stepper:
+            self.stepper.failed()
 
     def _tell(self, event: Finished) -> None:
         words = list(event.remarks)

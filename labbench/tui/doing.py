@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from labbench import folders
 from labbench.session.events import EXPORT_FORMATS, Export
 from labbench.session.operations import AnyOperation, Evaluate, Freeze, Load, Note, Redo, Undo, Unfreeze, Unprune
+from labbench.session.own import brief
 from labbench.tui.actions import in_help
 from labbench.tui.screens.about import AboutScreen
 from labbench.tui.screens.form import OperationForm
@@ -17,6 +18,7 @@ from labbench.tui.screens.open import OpenScreen
 from labbench.tui.screens.reader import Reader
 from labbench.tui.widgets.caption import latest_note
 from labbench.tui.widgets.columns import describe
+from labbench.tui.words import file_name
 
 if TYPE_CHECKING:
     from labbench.tui.app import LabbenchApp
@@ -88,7 +90,7 @@ def export(app: "LabbenchApp") -> None:
             app.desk.send(Export(path=str(path.expanduser().absolute())))
 
     snapshot = app.shown.session.snapshot
-    name = f"{snapshot.model}-{snapshot.dataset}.safetensors" if snapshot else "model.safetensors"
+    name = f"{file_name(brief(snapshot.model))}-{snapshot.dataset}.safetensors" if snapshot else "model.safetensors"
     app.push_screen(PathForm("Export the model to", str(Path.cwd() / name), EXPORT_FORMATS), take)
 
 

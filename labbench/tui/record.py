@@ -2,7 +2,6 @@
 and closing the bench leaves nothing behind."""
 
 import itertools
-import re
 import time
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +10,9 @@ from labbench import folders
 from labbench.session.events import AnyEvent, Environment, Ready, Started
 from labbench.session.jsonl import VERSION, BadFile, Header, Writer, read
 from labbench.session.operations import AnyOperation, Load
+from labbench.session.own import brief
 from labbench.session.session import Session
+from labbench.tui.words import file_name
 
 
 class Record:
@@ -121,7 +122,7 @@ class Record:
         return next((event.environment for _, event in self.session.events if isinstance(event, Ready)), None)
 
     def _name(self, operation: AnyOperation) -> Path:
-        what = f"{operation.model}-{operation.dataset}" if isinstance(operation, Load) else "session"
-        stem = f"{self._created:%Y-%m-%d-%H%M%S}-{re.sub(r'[^A-Za-z0-9.-]+', '-', what)}"
+        what = f"{brief(operation.model)}-{operation.dataset}" if isinstance(operation, Load) else "session"
+        stem = f"{self._created:%Y-%m-%d-%H%M%S}-{file_name(what)}"
         names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
         return next(path for name in names if not (path := folders.sessions() / f"{name}.jsonl").exists())

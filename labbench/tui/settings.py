@@ -13,7 +13,7 @@ from labbench.session.check import BadInput, operation_from, wrong
 from labbench.session.operations import OPERATIONS, AnyOperation, Load
 
 THEME = "textual-dark"
-FORGOTTEN = frozenset({"layers", "steps", "text", "sha256"})
+FORGOTTEN = frozenset({"layers", "steps", "text", "sha256", "code_sha256"})
 """Fields of one occasion: which layers, where a run was stopped, what was noted, what a file held."""
 
 

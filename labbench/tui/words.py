@@ -1,6 +1,7 @@
 """Figures as people read them. Pure functions from numbers to short texts; no figure is ever cut."""
 
 import math
+import re
 
 THIN = "—"
 
@@ -52,6 +53,11 @@ def figure(value: float | None) -> str:
 def plural(number: int, noun: str) -> str:
     """1 operation, 2 operations."""
     return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def file_name(words: str) -> str:
+    """Words as part of a file name: letters, digits, dots and hyphens."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", words)
 
 
 def fitted(parts: list[str], width: int, gap: str = "   ") -> list[str]:

@@ -245,6 +245,16 @@ def test_a_model_that_began_with_published_weights_is_loaded_without_fetching_th
     assert torch.equal(logits(load_model(tmp_path / "model.safetensors"), x), logits(state.model, x))
 
 
+def test_the_code_of_an_own_model_is_not_run_by_loading_a_file(opened: Opened, tmp_path: Path) -> None:
+    state = replace(opened("lenet-5"), load=Load(model="this:build", dataset="digits"))
+    export(state, tmp_path / "model.safetensors")
+    with pytest.raises(BenchError, match=r"holds this:build, whose code is not run here; export it as \.pt2 or \.onnx"):
+        load_model(tmp_path / "model.safetensors")
+    export(state, tmp_path / "model.pt2")
+    x = images(state)
+    assert torch.equal(logits(torch.export.load(tmp_path / "model.pt2").module(), x), logits(state.model, x))
+
+
 def test_what_is_no_model_of_labbench_is_refused(opened: Opened, tmp_path: Path) -> None:
     torch.save(opened("lenet-5").model.state_dict(), tmp_path / "foreign.pth")
     with pytest.raises(BenchError, match=r"has no record of labbench"):

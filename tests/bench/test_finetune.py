@@ -479,23 +479,34 @@ def test_the_optimizer_has_just_what_trains(small: Small, how: Any, kind: type, 
 
 
 def naive(image: torch.Tensor, down: int, right: int, mirrored: bool) -> torch.Tensor:
-    border = image.shape[-1] // 8
     height, width = image.shape[-2:]
-    padded = F.pad(image, (border,) * 4)[:, down : down + height, right : right + width]
+    beside, above = width // 8, height // 8
+    padded = F.pad(image, (beside, beside, above, above))[:, down : down + height, right : right + width]
     return padded.flip(-1) if mirrored else padded
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 16), (1, 28, 28), (3, 32, 32), (2, 7, 7)])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 16), (1, 28, 28), (3, 32, 32), (2, 7, 7), (1, 32, 20)])
 def test_crops_are_what_a_crop_of_each_image_alone_gives(shape: tuple[int, int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(1, 256, (20, *shape), generator=generator, dtype=torch.uint8)
-    offsets = torch.randint(0, 2 * (shape[-1] // 8) + 1, (2, 20), generator=generator)
+    borders = shape[1] // 8, shape[2] // 8
+    offsets = torch.stack([torch.randint(0, 2 * border + 1, (20,), generator=generator) for border in borders])
     mirrored = torch.rand(20, generator=generator) < 0.5
-    made = cropped(images, offsets, mirrored)
+    made = cropped(images, borders, offsets, mirrored)
     assert made.dtype == torch.uint8
     for number, image in enumerate(images):
         down, right = offsets[:, number].tolist()
         assert torch.equal(made[number], naive(image, down, right, bool(mirrored[number])))
+
+
+def test_offsets_are_the_numbers_that_recorded_sessions_were_made_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = state_of(nn.Sequential(nn.Flatten(), nn.Linear(256, 10)), noise((1, 16, 16), images=24))
+    made: list[torch.Tensor] = []
+    monkeypatch.setattr(training, "cropped", lambda images, _, offsets, mirrored: made.append(offsets) or images)
+    list(batches(set_up(Finetune(batch_size=8, seed=3), state)))
+    generator = torch.Generator().manual_seed(3)
+    torch.randperm(24, generator=generator)
+    assert torch.equal(torch.cat(made, 1), torch.randint(0, 5, (2, 24), generator=generator))
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -505,10 +516,13 @@ def test_images_are_mirrored_only_where_the_data_set_allows_it(monkeypatch: pyte
     seen: list[torch.Tensor] = []
     offsets: list[torch.Tensor] = []
 
-    def spy(images: torch.Tensor, moved: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
+    def spy(
+        images: torch.Tensor, borders: tuple[int, int], moved: torch.Tensor, mirrored: torch.Tensor
+    ) -> torch.Tensor:
+        assert borders == (1, 1)
         seen.append(mirrored)
         offsets.append(moved)
-        return cropped(images, moved, mirrored)
+        return cropped(images, borders, moved, mirrored)
 
     monkeypatch.setattr(training, "cropped", spy)
     list(batches(set_up(Finetune(batch_size=16, augment=True), state)))

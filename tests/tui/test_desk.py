@@ -18,6 +18,7 @@ from labbench.session.events import (
     Sparsity,
     Started,
     Stop,
+    Trust,
 )
 from labbench.session.operations import Evaluate, Finetune, Freeze, Load, Note, Prune
 from labbench.tui.desk import Desk
@@ -36,7 +37,17 @@ class Bench:
         record = Record()
         if session:
             record.session = session
-        self.desk = Desk(record, self.sent.append, lambda sentence, severity: self.said.append(sentence))
+        self.asked = []
+        self.desk = Desk(
+            record,
+            self.sent.append,
+            lambda sentence, severity: self.said.append(sentence),
+            lambda question, answer: self.asked.append((question, answer)),
+        )
+
+    def answer(self, yes):
+        """What is asked last is answered."""
+        self.asked.pop()[1](yes)
 
     def hear(self, *events):
         for event in events:
@@ -239,3 +250,90 @@ def test_a_first_load_that_fails_leaves_no_file():
     bench.desk.perform(LOAD)
     bench.finish(LOAD)
     assert len(jsonl.read(bench.desk.record.path)[1].steps) == 1
+
+
+OWN = Load(model="net.py:build", dataset="digits")
+
+
+def own_session():
+    bench = Bench()
+    bench.hear(READY)
+    bench.desk.trust(OWN.model)
+    bench.desk.perform(OWN)
+    bench.finish(OWN)
+    return bench.desk.session
+
+
+def test_code_that_was_asked_for_by_name_is_trusted_before_it_is_loaded():
+    bench = Bench()
+    bench.desk.trust(OWN.model)
+    bench.desk.perform(OWN)
+    assert not bench.sent
+    bench.hear(READY)
+    assert bench.sent == [Trust(model=OWN.model), OWN]
+    assert not bench.asked
+
+
+def test_a_session_that_names_code_is_restored_only_after_a_yes():
+    session = own_session()
+    bench = Bench(session)
+    bench.hear(READY)
+    assert not bench.sent
+    ((question, _),) = bench.asked
+    assert "net.py:build (not found from " in question
+    bench.answer(False)
+    assert not bench.sent
+    assert bench.desk.situation.worker == "unrestored"
+    assert "nothing was run: net.py:build was not allowed" in bench.said[-1]
+    bench.desk.restore()
+    bench.answer(True)
+    assert bench.sent == [Trust(model=OWN.model), session.restore()]
+    assert bench.desk.situation.worker == "restoring"
+
+
+def test_the_next_worker_is_told_what_was_trusted_and_nobody_is_asked_again():
+    session = own_session()
+    bench = Bench(session)
+    bench.hear(READY)
+    bench.answer(True)
+    bench.hear(Restored(snapshot=session.snapshot), Died(error="killed"))
+    bench.sent.clear()
+    bench.hear(READY)
+    assert bench.sent == [Trust(model=OWN.model), session.restore()]
+    assert not bench.asked
+
+
+def test_one_question_is_asked_however_often_the_worker_dies_meanwhile():
+    session = own_session()
+    bench = Bench(session)
+    bench.hear(READY)
+    bench.hear(Died(error="killed"), READY)
+    assert len(bench.asked) == 1
+    bench.answer(True)
+    assert bench.sent == [Trust(model=OWN.model), session.restore()]
+
+
+def test_a_step_of_a_recipe_that_names_code_is_asked_about(bench):
+    bench.desk.stepper = Stepper(recipe.Recipe(title="lesson", steps=(OWN, Prune())))
+    bench.desk.step_recipe(onward=True)
+    assert not bench.sent
+    bench.answer(False)
+    assert not bench.sent
+    assert bench.desk.session.steps and "1 of 2" in bench.desk.situation.recipe
+    bench.desk.step_recipe(onward=False)
+    bench.answer(True)
+    assert [type(request).__name__ for request in bench.sent] == ["Trust", "Restore", "Load"]
+
+
+def test_trust_is_never_recorded():
+    bench = Bench()
+    bench.hear(READY)
+    bench.desk.trust(OWN.model)
+    bench.desk.perform(OWN)
+    bench.finish(OWN)
+    assert "trust" not in bench.desk.record.path.read_text()
+
+
+def test_code_that_is_another_one_is_said_when_it_is_restored(bench):
+    bench.hear(Restored(snapshot=None, remarks=("net.py:build is not the code that was recorded",)))
+    assert bench.said == ["net.py:build is not the code that was recorded"]

@@ -74,18 +74,12 @@ async def test_every_shipped_model_can_be_reached_in_the_menu_and_is_seen(tmp_pa
             seen_names.append(screen.query_one("#model", Menu).value)
             await pilot.press("down")
         assert len(models) > screen.query_one("#model", Menu).size.height
-<<<<<<< HEAD
-        await pilot.press("home", "end", "enter")
-=======
         await pilot.press("end", "enter")
->>>>>>> zoo
         await until(pilot, lambda: app.result is not PENDING)
     assert seen_names == models
     assert app.result == Load(model=models[-1], dataset="digits")
 
 
-<<<<<<< HEAD
-=======
 async def test_figures_stand_beside_the_scroll_bar_not_under_it(tmp_path):
     last = Load(model="cp-resnet", dataset="digits")
     app = Host(OpenScreen(shipped(), None, tmp_path / "sessions", last, tmp_path / "data"))
@@ -93,7 +87,6 @@ async def test_figures_stand_beside_the_scroll_bar_not_under_it(tmp_path):
         await until(pilot, lambda: all(figure in seen(app) for figure in ("431 k ", "267 k", "2.47 M")))
 
 
->>>>>>> zoo
 async def test_the_options_of_a_large_family_are_asked_for_in_the_form(tmp_path):
     last = Load(model="cp-resnet", dataset="digits", options={"rho": 8, "widths": "24 48 72"})
     screen = OpenScreen(shipped(), None, tmp_path / "sessions", last, tmp_path / "data")
@@ -236,7 +229,7 @@ async def test_an_image_folder_is_asked_for_and_goes_into_the_load(tmp_path):
     screen = OpenScreen(shipped(), None, tmp_path / "sessions", None, tmp_path / "data")
     app = Host(screen)
     async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.press("right", "end")
+        await pilot.press("right", "end", "up")
         await until(pilot, lambda: len(screen.query("#data-options Field")) == 3)
         line = next(line for line in seen(app).splitlines() if "● folder" in line)
         assert line.count("folder") == 2
@@ -246,3 +239,56 @@ async def test_an_image_folder_is_asked_for_and_goes_into_the_load(tmp_path):
         await pilot.press("enter")
         await until(pilot, lambda: app.result is not PENDING)
     assert app.result == Load(model="lenet-5", dataset="folder", data_options={"path": "/pictures"})
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_a_model_of_ones_own_is_typed_with_its_arguments(tmp_path, monkeypatch, size):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text("raise SystemExit('imported')")
+    screen = opening(tmp_path)
+    app = Host(screen)
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("G")
+        await until(pilot, lambda: "such as net.py:build" in seen(app))
+        await pilot.press("enter")
+        await pilot.pause()
+        assert app.result is PENDING
+        await type_in(pilot, "nit.py:build")
+        await until(pilot, lambda: "there is no file nit.py" in seen(app))
+        await pilot.press("enter")
+        assert app.result is PENDING
+        await pilot.press(*["backspace"] * len("it.py:build"))
+        await type_in(pilot, "et.py:build")
+        screen.set_ready(Ready(environment=ENVIRONMENT, catalogue=catalogue()))
+        await pilot.pause()
+        await pilot.press("tab")
+        await type_in(pilot, "width=8 norm=false")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert app.result == Load(model="net.py:build", dataset="digits", options={"width": 8, "norm": False})
+
+
+async def test_a_model_of_ones_own_is_chosen_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text("raise SystemExit('imported')")
+    last = Load(model="net.py:build", dataset="shapes", options={"width": 8, "name": "two words"})
+    screen = opening(tmp_path, last=last)
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: len(screen.query("#options Field")) == 2)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert app.result == last
+
+
+async def test_arguments_that_cannot_be_read_are_refused(tmp_path):
+    last = Load(model="torchvision.models:resnet18", dataset="shapes")
+    screen = opening(tmp_path, last=last)
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: len(screen.query("#options Field")) == 2)
+        list(screen.query("#options Field").results(Field))[1].take_focus()
+        await type_in(pilot, "width")
+        await until(pilot, lambda: "takes NAME=VALUE, not width" in seen(app))
+        await pilot.press("enter")
+        assert app.result is PENDING

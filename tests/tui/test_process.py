@@ -67,3 +67,22 @@ async def test_quitting_a_run_keeps_what_the_worker_says_last(tmp_path):
         await pilot.press("ctrl+c", "ctrl+c")
         await until(pilot, lambda: not app.is_running)
     assert read(path)[1].changes == (LOAD, Finetune(epochs=3, seed=13))
+
+
+async def test_a_session_that_names_code_asks_and_no_is_the_answer_of_enter(tmp_path):
+    path = tmp_path / "lesson.jsonl"
+    own = Load(model="net.py:build", dataset="digits")
+    app = LabbenchApp(session_path=path, load=own, command=WORKER, log=tmp_path / "log")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "conv1" in seen(app))
+    again = LabbenchApp(session_path=path, command=WORKER, log=tmp_path / "log")
+    async with again.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "Import and run it" in seen(again))
+        await pilot.press("enter")
+        await until(pilot, lambda: "Import and run it" not in seen(again))
+        assert again.desk.worker == "unrestored"
+        assert "conv1" in seen(again)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: "Import and run it" in seen(again))
+        await pilot.press("y")
+        await until(pilot, lambda: again.desk.worker == "ready")

@@ -1,6 +1,7 @@
 """The data sets that can be loaded, by the name that a user types."""
 
 from labbench.bench.dataset import Dataset
+from labbench.bench.datasets.asc import ASC
 from labbench.bench.datasets.digits import DIGITS
 from labbench.bench.datasets.folder import FOLDER
 from labbench.bench.datasets.shapes import SHAPES
@@ -14,4 +15,5 @@ DATASETS: dict[str, Dataset] = {
     "cifar10": CIFAR10,
     "cifar100": CIFAR100,
     "folder": FOLDER,
+    "asc": ASC,
 }

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from labbench.bench.dataset import Dataset, Images, Reading
 from labbench.bench.errors import Stopped
+from labbench.bench.threads import one_thread
 from labbench.session.events import Progress
 
 IMAGES = {"train": 6_000, "validation": 1_000, "test": 1_000}
@@ -90,15 +91,10 @@ SHAPES_BY_NAME: dict[str, Callable[[Field, Field], Field]] = {
 
 def read(reading: Reading) -> Images:
     """The pictures, drawn: seconds. The folder is not looked at."""
-    # On one thread: two that wait for each other on a busy machine took 30 to 60 s where one took 5.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         drawing = _drawing(reading)
         parts = enumerate(IMAGES.items())
         splits = {split: _draw(np.random.default_rng([SEED, turn]), count, drawing) for turn, (split, count) in parts}
-    finally:
-        torch.set_num_threads(threads)
     return Images(splits, tuple(SHAPES_BY_NAME), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 

@@ -12,7 +12,7 @@ from labbench.tui.screens.dialog import Buttons, Dialog
 
 
 class Confirm(ModalScreen[bool]):
-    """Dismisses with the answer; escape means no. Enter takes the button that is focused, yes at first."""
+    """Dismisses with the answer; escape means no. Enter takes the focused button: yes, or no where safer."""
 
     DEFAULT_CSS = """
     Confirm { align: center middle; }
@@ -27,11 +27,12 @@ class Confirm(ModalScreen[bool]):
         Binding("right", "app.focus_next", show=False),
     ]
 
-    def __init__(self, question: str, yes: str = "Yes", no: str = "No") -> None:
+    def __init__(self, question: str, yes: str = "Yes", no: str = "No", safer: bool = False) -> None:
         super().__init__()
         self._question = question
         self._yes = yes
         self._no = no
+        self._first = "#no" if safer else "#yes"
 
     def compose(self) -> ComposeResult:
         """The question above the answers."""
@@ -40,8 +41,8 @@ class Confirm(ModalScreen[bool]):
             yield Buttons(("yes", self._yes), ("no", self._no), hint="y · n · enter · esc")
 
     def on_mount(self) -> None:
-        """Enter says yes."""
-        self.query_one("#yes").focus()
+        """Enter gives the first answer."""
+        self.query_one(self._first).focus()
 
     def action_answer(self, answer: bool) -> None:
         """Dismiss with it."""

@@ -13,9 +13,12 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, OptionList, Static
 
-from labbench.session.catalogue import Catalogue, Entry, knobs_of
+from labbench.session.catalogue import Catalogue, Entry, Knob, knobs_of
+from labbench.session.check import BadInput
 from labbench.session.events import Environment, Ready
 from labbench.session.operations import Load, Value
+from labbench.session.options import options_from, options_text
+from labbench.session.own import EXAMPLES, is_own, place_of, problem_of
 from labbench.tui import sources, words
 from labbench.tui.advanced import Advanced
 from labbench.tui.fields import Field
@@ -24,6 +27,11 @@ from labbench.tui.screens.dialog import Buttons, Dialog
 
 FIRST_MODEL, FIRST_DATASET = "lenet-5", "digits"
 """What stands first and is chosen on a fresh start: it works offline and trains in seconds."""
+OWN = ":"
+"""The line of a model that is in no catalogue."""
+OWN_TITLE = "Your own: a function or class that makes a model; opening it runs its code"
+OWN_FACTORY = Knob(name="factory", kind="text", default="", help="net.py:build (a file) or package.module:build")
+OWN_OPTIONS = Knob(name="arguments", kind="text", default="", help="of the factory: NAME=VALUE NAME=VALUE")
 AUTO = "auto"
 STAMP = re.compile(r"^\d{4}-\d{2}-\d{2}-\d{6}-")  # in the names that the app gives; the date is told beside them
 
@@ -87,7 +95,7 @@ class OpenScreen(ModalScreen[Load | Path | None]):
             with Container(id="parts"):
                 with Vertical(id="new"):
                     with Horizontal(id="menus"):
-                        yield Menu("model", self._models(), last.model if last else FIRST_MODEL, id="model")
+                        yield Menu("model", self._models(), _line_of(last.model) if last else FIRST_MODEL, id="model")
                         yield Menu("data", self._datasets(), last.dataset if last else FIRST_DATASET, id="dataset")
                         yield Menu("device", self._devices(), last.device if last else AUTO, id="device")
                     yield Static("", id="about", markup=False)
@@ -138,10 +146,15 @@ class OpenScreen(ModalScreen[Load | Path | None]):
         if not model or not dataset or any(field.problem for field in fields):
             return None
         weights, seed = (field.value for field in self.query_one(Advanced).fields)
+        options = self._options("#options")
+        if model == OWN:
+            model, options = str(options.get("factory", "")), options_from(str(options.get("arguments", "")))
+            if problem_of(model):
+                return None
         return Load(
             model=model,
             dataset=dataset,
-            options=self._options("#options"),
+            options=options,
             data_options=self._options("#data-options"),
             weights=weights,
             seed=seed,
@@ -204,8 +217,15 @@ class OpenScreen(ModalScreen[Load | Path | None]):
     @on(OptionList.OptionHighlighted, "#model")
     async def _describe_model(self) -> None:
         name = self.query_one("#model", Menu).value or ""
-        known = self._last.options if self._last and self._last.model == name else {}
-        await self._ask("#options", self._catalogue.entry("models", name), known)
+        last = self._last if self._last and _line_of(self._last.model) == name else None
+        if name == OWN:
+            if any(field.knob is OWN_FACTORY for field in self.query("#options Field").results(Field)):
+                return  # what is typed there stays when the worker is ready
+            factory = Field(OWN_FACTORY, last.model if last else None, judge=_judge_factory)
+            arguments = Field(OWN_OPTIONS, options_text(last.options) if last else None, judge=_judge_arguments)
+            await self._fill("#options", [factory, arguments])
+        else:
+            await self._ask("#options", self._catalogue.entry("models", name), last.options if last else {})
 
     @on(OptionList.OptionHighlighted, "#dataset")
     async def _describe_dataset(self) -> None:
@@ -215,9 +235,12 @@ class OpenScreen(ModalScreen[Load | Path | None]):
 
     async def _ask(self, where: str, entry: Entry | None, known: Mapping[str, Value]) -> None:
         """Fields for the options of what is chosen, with what was chosen for it before."""
+        await self._fill(where, [Field(knob, known.get(knob.name)) for knob in (entry.knobs if entry else ())])
+
+    async def _fill(self, where: str, fields: Sequence[Field]) -> None:
         options = self.query_one(where)
         await options.remove_children()
-        await options.mount_all([Field(knob, known.get(knob.name)) for knob in (entry.knobs if entry else ())])
+        await options.mount_all(fields)
         self._describe()
 
     @on(OptionList.OptionHighlighted, "#device")
@@ -225,6 +248,8 @@ class OpenScreen(ModalScreen[Load | Path | None]):
         model = self._catalogue.entry("models", self.query_one("#model", Menu).value or "")
         dataset = self._catalogue.entry("datasets", self.query_one("#dataset", Menu).value or "")
         lines = []
+        if self.query_one("#model", Menu).value == OWN:
+            lines.append(OWN_TITLE)
         if model:
             lines.append(_sentence(model, _parameters(model)))
         if dataset:
@@ -263,10 +288,11 @@ class OpenScreen(ModalScreen[Load | Path | None]):
         self.query_one(Dialog).border_subtitle = Content(state)
 
     def _models(self) -> list[Line]:
-        return [
+        known = [
             Line(one.name, one.name, _parameters(one, short=True))
             for one in _first(self._catalogue.models, FIRST_MODEL)
         ]
+        return [*known, Line(OWN, "my model", "your code")]
 
     def _datasets(self) -> list[Line]:
         return [
@@ -314,6 +340,26 @@ def _session_line(session: sources.Recent) -> Line:
     if session.problem:
         return Line(str(session.path), f"{session.path.name}: {session.problem}", session.date)
     return Line(str(session.path), name, f"{session.date} · {session.size / 1000:,.0f} kB")
+
+
+def _line_of(model: str) -> str:
+    return OWN if is_own(model) else model
+
+
+def _judge_factory(text: str) -> tuple[str, str]:
+    if problem := problem_of(text):
+        return problem if text else f"type where it is, such as {EXAMPLES}", ""
+    if text.rpartition(":")[0].endswith(".py") and not place_of(text):
+        return f"there is no file {text.rpartition(':')[0]} in {Path.cwd()}", ""
+    return "", ""
+
+
+def _judge_arguments(text: str) -> tuple[str, str]:
+    try:
+        options_from(text)
+    except BadInput as error:
+        return str(error), ""
+    return "", ""
 
 
 def _judge_weights(text: str) -> tuple[str, str]:

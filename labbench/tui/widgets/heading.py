@@ -2,6 +2,7 @@
 
 from rich.text import Text
 
+from labbench.session.own import brief
 from labbench.session.session import Session
 from labbench.tui.situation import Situation
 from labbench.tui.words import fitted, middle, plural
@@ -10,7 +11,7 @@ from labbench.tui.words import fitted, middle, plural
 def heading(session: Session, situation: Situation, width: int) -> Text:
     """Model, data set and device to the left; the session file and its operations to the right."""
     snapshot = session.snapshot
-    what = f"{snapshot.model} · {snapshot.dataset} · {snapshot.device}" if snapshot else "no model open"
+    what = f"{brief(snapshot.model)} · {snapshot.dataset} · {snapshot.device}" if snapshot else "no model open"
     left = fitted(["labbench", what], width, "  ")
     room = width - len("  ".join(left)) - 2
     text = Text(no_wrap=True, overflow="ellipsis")

@@ -60,7 +60,7 @@ def test_the_recipe_of_the_readme_is_one() -> None:
 
 
 def test_the_python_of_the_readme_loads_an_export_without_the_app(tmp_path: Path) -> None:
-    (block,) = blocks("python")
+    (block,) = [block for block in blocks("python") if "load_model" in block]
     assert len([line for line in block.splitlines() if line]) == 3
     tools = Tools(lambda name, options, side: Data(name, DATASETS[name].read(Reading(tmp_path)), False, side))
     state = apply(Load(model="lenet-300-100", dataset="digits", device="cpu"), None, tools).state

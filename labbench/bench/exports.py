@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from msgspec.structs import replace as with_fields
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
@@ -17,8 +18,9 @@ from labbench.bench.errors import BenchError
 from labbench.bench.state import Data, State
 from labbench.session.check import listed
 from labbench.session.events import EXPORT_FORMATS, Exported
+from labbench.session.own import is_own
 
-TOLERANCE = 1e-4  # of the largest answer, or of 1 where that is smaller
+TOLERANCE = 1e-4  # of the largest logit, or of 1 where that is smaller
 IMAGES = 4  # other than the 2 that are traced: the batch dimension is dynamic
 FLOAT = 4  # bytes
 CHUNK = 2**20
@@ -72,7 +74,12 @@ def load_model(path: str | Path) -> nn.Module:
     tensors, record = checkpoints.read(path)
     if record is None:
         raise BenchError(f"{path} has no record of labbench, so that only its maker knows what model it fits")
-    built = loading.build(record.load, record.shape, len(record.classes))
+    if is_own(record.load.model):
+        raise BenchError(f"{path} holds {record.load.model}, whose code is not run here; export it as .pt2 or .onnx")
+    options = {
+        name: value for name, value in record.load.options.items() if name != "pretrained"
+    }  # nothing to download
+    built = loading.build(with_fields(record.load, options=options), record.shape, len(record.classes))
     model = checkpoints.filled(built, tensors, record, path).eval()
     model.labbench = record  # type: ignore[assignment]  # a module may have any attribute
     return model
@@ -125,16 +132,19 @@ def _onnx(path: Path) -> Callable[[Tensor], Tensor]:
 
 
 def _deviation(model: nn.Module, answer: Callable[[Tensor], Tensor], state: State) -> float:
-    """The largest difference of a logit, on images of the validation split. Raises `BenchError` if it is too large."""
+    """The largest difference of a logit on images of the validation split, as a part of the largest logit or of 1.
+
+    Raises `BenchError` if it is too large.
+    """
     images = state.data.normalized(state.data.on(torch.device("cpu"))["validation"][0][:IMAGES])
     with torch.no_grad():
         expected = model(images)
-        difference = float((answer(images) - expected).abs().max())
-    if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
+        difference = (answer(images) - expected).abs().max() / expected.abs().max().clamp_min(1)
+    if not difference <= TOLERANCE:
         raise BenchError(
             f"the written program answers differently from the model, by {difference:.1e}; nothing is kept"
         )
-    return difference
+    return float(difference)
 
 
 def _takes(data: Data) -> str:

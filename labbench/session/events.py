@@ -144,7 +144,8 @@ class Exported(Event, frozen=True):
     loaded: int = 0
     """Bytes of the parameters of the model as it was loaded, in float32; 0: not told."""
     deviation: float | None = None
-    """Of a program's answers from the bench's model: the largest difference of a logit. None for files of weights."""
+    """Of a program's answers from the bench's model: the largest difference of a logit, as a part of the largest logit
+    or of 1. None for files of weights."""
     remarks: tuple[str, ...] = ()
     """What the user should know, such as how images are normalized."""
 

@@ -34,7 +34,7 @@ def opened(name: str, options: dict) -> tuple[State, Tools]:
     model = MODELS[name]
     data = noise((1 if model.side < 32 else 3, model.side, model.side), images=4)
     tools = Tools(lambda dataset, given, side: data)
-    state, _ = load(Load(model=name, dataset="digits", options=options, device="cpu"), tools.data)
+    state, _, _ = load(Load(model=name, dataset="digits", options=options, device="cpu"), tools.data)
     return shaken(state), tools
 
 

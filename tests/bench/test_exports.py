@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -24,6 +25,7 @@ from labbench.bench.apply import Tools, apply
 from labbench.bench.errors import BenchError
 from labbench.bench.exports import export, gzipped
 from labbench.bench.measure import fingerprint
+from labbench.bench.models import resnet_18_head
 from labbench.bench.state import State
 from labbench.session.events import EXPORT_FORMATS
 from labbench.session.operations import AnyOperation, Cluster, Finetune, Load, Prune
@@ -230,6 +232,27 @@ def test_a_model_is_loaded_without_data_set_and_app(opened: Opened, tmp_path: Pa
     """)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_model_that_began_with_published_weights_is_loaded_without_fetching_them(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = opened("resnet-18-head")
+    load = Load(model="resnet-18-head", dataset="digits", options={"pretrained": True})
+    export(replace(state, load=load), tmp_path / "model.safetensors")
+    monkeypatch.setattr(resnet_18_head, "_published", lambda channels: pytest.fail("nothing is fetched"))
+    x = images(state)
+    assert torch.equal(logits(load_model(tmp_path / "model.safetensors"), x), logits(state.model, x))
+
+
+def test_the_code_of_an_own_model_is_not_run_by_loading_a_file(opened: Opened, tmp_path: Path) -> None:
+    state = replace(opened("lenet-5"), load=Load(model="this:build", dataset="digits"))
+    export(state, tmp_path / "model.safetensors")
+    with pytest.raises(BenchError, match=r"holds this:build, whose code is not run here; export it as \.pt2 or \.onnx"):
+        load_model(tmp_path / "model.safetensors")
+    export(state, tmp_path / "model.pt2")
+    x = images(state)
+    assert torch.equal(logits(torch.export.load(tmp_path / "model.pt2").module(), x), logits(state.model, x))
 
 
 def test_what_is_no_model_of_labbench_is_refused(opened: Opened, tmp_path: Path) -> None:

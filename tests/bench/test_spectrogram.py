@@ -60,7 +60,7 @@ def bank(front_end: FrontEnd) -> np.ndarray:
 
 
 def test_lengths_are_those_of_the_reference() -> None:
-    """`AugmentMelSTFT` in experiments/dcase22/t1/teachers_gang.py of github.com/CPJKU/cpjku_dcase22: teacher, student."""
+    """`AugmentMelSTFT` in teachers_gang.py of github.com/CPJKU/cpjku_dcase22: the teacher, the student."""
     assert FRONT_ENDS["128x100"] == FrontEnd(mels=128, frames=100, fft=1024, window=800, hop=320)
     assert FRONT_ENDS["256x44"] == FrontEnd(mels=256, frames=44, fft=2048, window=2048, hop=744)
 

@@ -59,6 +59,12 @@ def bank(front_end: FrontEnd) -> np.ndarray:
     return np.array([[triangle(front_end, band, bin_) for bin_ in bins] for band in range(front_end.mels)])
 
 
+def test_lengths_are_those_of_the_reference() -> None:
+    """`AugmentMelSTFT` in teachers_gang.py of github.com/CPJKU/cpjku_dcase22: the teacher, the student."""
+    assert FRONT_ENDS["128x100"] == FrontEnd(mels=128, frames=100, fft=1024, window=800, hop=320)
+    assert FRONT_ENDS["256x44"] == FrontEnd(mels=256, frames=44, fft=2048, window=2048, hop=744)
+
+
 def test_a_second_gives_exactly_the_columns_of_its_name() -> None:
     for name, front_end in FRONT_ENDS.items():
         made = log_mel(torch.from_numpy(noise(32_000)).float()[None], front_end)

@@ -67,7 +67,8 @@ def finetune(
     run = set_up(operation, state)
     epoch, broken = 0, False
     try:
-        with interruptible(run, stopped):
+        with interruptible(run, stopped), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(operation.seed)  # what dropout draws from
             for epoch in range(1, operation.epochs + 1):
                 train_epoch(run, epoch, report, stopped)
                 measure_epoch(run, epoch, report, stopped)

@@ -14,9 +14,9 @@ from labbench.bench.finetune import batches, set_up
 from labbench.bench.state import Data, State
 from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Prune
 
-MODEL = "lenet-5"
-FIRST, AGAIN = Finetune(epochs=4, lr=0.01, batch_size=10), Finetune(epochs=3, lr=0.005, batch_size=10)
-FRONT_END, SHAPE = "256x44", (1, 256, 44)
+MODEL = "cp-resnet"
+FIRST, AGAIN = Finetune(epochs=6, lr=0.05, batch_size=10), Finetune(epochs=4, lr=0.05, batch_size=10)
+FRONT_END, SHAPE = "128x100", (1, 128, 100)
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,10 @@ from labbench.bench.checkpoints import Cache, save
 from labbench.bench.dataset import Dataset, Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.devices import available, machine
-from labbench.bench.errors import BenchError, Stopped, never
+from labbench.bench.errors import BenchError, Stopped
+from labbench.bench.gradients import Remembered
 from labbench.bench.measure import measured, snapshot
-from labbench.bench.methods import METHODS
+from labbench.bench.methods import METHODS, function_of, has_own_target, needs_gradients
 from labbench.bench.models import MODELS
 from labbench.bench.state import Data, State
 from labbench.bench.timeline import Timeline
@@ -70,7 +71,13 @@ class Worker:
     stop: threading.Event = field(default_factory=threading.Event)
     requests: "queue.Queue[AnyRequest | BadInput | None]" = field(default_factory=queue.Queue)
     _data: dict[tuple[str, Options, int], Data] = field(default_factory=dict)
+    _gradients: Remembered = field(default_factory=Remembered)
     _reported: float = 0.0
+
+    @property
+    def tools(self) -> Tools:
+        """What an operation needs that is done for good."""
+        return Tools(self.data, self.report, self.stop.is_set, self._gradients)
 
     def emit(self, event: AnyEvent) -> None:
         """Write one event. Called from the main thread only."""
@@ -135,7 +142,7 @@ class Worker:
         self.emit(Started(operation=operation))
         began = time.perf_counter()
         before = self.timeline.state
-        applied = self.timeline.do(operation, Tools(self.data, self.report, self.stop.is_set), self.measure)
+        applied = self.timeline.do(operation, self.tools, self.measure)
         remarks = applied.remarks
         if "validation" not in applied.state.accuracy and not isinstance(operation, Note | Evaluate):
             remarks = (*remarks, "not measured: stopped")
@@ -167,17 +174,18 @@ class Worker:
         try:
             if isinstance(operation, Load | Finetune | Evaluate):
                 raise BenchError(f"no preview of {operation.describe()}")
-            applied = apply(operation, state, Tools(self.data, stopped=never))
+            applied = apply(operation, state, Tools(self.data, stopped=self.awaited, gradients=self._gradients))
         except BenchError as error:
             return Previewed(operation=operation, error=str(error))
+        except Stopped:
+            return Previewed(operation=operation, error="no preview: something else was asked for meanwhile")
         return Previewed(operation=operation, snapshot=snapshot(applied.state, final=False), remarks=applied.remarks)
 
     def restore(self, request: Restore) -> None:
         """Stand where a session had left it."""
         self.emit(Progress(phase="restore", fraction=0.0))
         count = self.timeline.recomputed
-        tools = Tools(self.data, self.report, self.stop.is_set)
-        self.timeline.restore(request.done, request.undone, request.fingerprints, tools, self.measure)
+        self.timeline.restore(request.done, request.undone, request.fingerprints, self.tools, self.measure)
         state = self.timeline.state
         again = self.timeline.recomputed - count
         self.emit(Restored(snapshot=snapshot(state) if state else None, recomputed=again))
@@ -217,6 +225,10 @@ class Worker:
                 self.handle(request)
             if isinstance(request, Stop) or self.requests.empty():
                 self.stop.clear()
+
+    def awaited(self) -> bool:
+        """Whether anything is waiting to be done."""
+        return not self.requests.empty()
 
     def outdated(self) -> bool:
         """Whether a newer preview is waiting."""
@@ -267,8 +279,12 @@ def _dataset_facts(dataset: Dataset) -> dict[str, Value]:
 
 def _method_entry(name: str) -> Entry:
     method = METHODS[name]
-    function = method.select if method.GRANULARITY == "weight" else method.score
-    facts = {"granularity": method.GRANULARITY}
+    function = function_of(method)
+    facts: dict[str, Value] = {"granularity": method.GRANULARITY}
+    if has_own_target(method):
+        facts["own_target"] = True
+    if needs_gradients(method):
+        facts["gradients"] = True
     return entry_of(name, function.__doc__ or "", knobs_of(options_type(function)), facts)
 
 

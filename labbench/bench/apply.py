@@ -7,13 +7,15 @@ from typing import NamedTuple
 
 import torch
 
-from labbench.bench import pruning, surgery
-from labbench.bench.choice import choose, choose_unfrozen, shortened
+from labbench.bench import cutting, pruning, surgery
+from labbench.bench.choice import checked_options, choose, choose_unfrozen, shortened
 from labbench.bench.devices import one_thread
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.finetune import finetune
+from labbench.bench.gradients import Gradients, gradients
 from labbench.bench.loading import Find, load
 from labbench.bench.measure import measured, unique_filters
+from labbench.bench.methods import needs_gradients
 from labbench.bench.state import State, weight_of
 from labbench.session.check import listed
 from labbench.session.events import Metric, Progress, Sparsity
@@ -45,6 +47,8 @@ class Tools:
     """A data set by name and checked options, at least so many pixels high and wide."""
     report: Callable[[Progress | Metric | Sparsity], None] = nobody
     stopped: Callable[[], bool] = never
+    gradients: Callable[..., Gradients] = gradients
+    """As `gradients.gradients`; a worker remembers the last ones, for a preview is asked for at every key."""
 
 
 class Applied(NamedTuple):
@@ -68,8 +72,7 @@ def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied
         case Unfreeze():
             return unfreeze(operation, state)
         case Prune():
-            with one_thread():
-                return prune(operation, state)
+            return prune(operation, state, tools)
         case Unprune():
             return unprune(operation, state)
         case Cluster():
@@ -106,12 +109,22 @@ def unfreeze(operation: Unfreeze, state: State) -> Applied:
     return Applied(replace(state, frozen=state.frozen - names), operation)
 
 
-def prune(operation: Prune, state: State) -> Applied:
+def prune(operation: Prune, state: State, tools: Tools) -> Applied:
     """The state with weights held at zero, or with filters cut out, as the method's granularity says."""
     method = pruning.method_of(operation)
     chosen = choose_unfrozen(state, operation.layers, "prune")
-    do = pruning.zero if method.GRANULARITY == "weight" else pruning.cut
-    made, remarks = do(operation, state, chosen)
+    if method.GRANULARITY == "weight":
+        with one_thread():
+            return _applied(operation, *pruning.zero(operation, state, chosen))
+    found = None
+    if needs_gradients(method):
+        options = checked_options(method.score, operation.options, operation.method)
+        found = tools.gradients(state, options["batches"], operation.seed, tools.report, tools.stopped)
+    with one_thread():
+        return _applied(operation, *cutting.cut(operation, state, chosen, found))
+
+
+def _applied(operation: Prune, made: State, remarks: tuple[str, ...]) -> Applied:
     return Applied(made, operation, remarks)
 
 

@@ -50,7 +50,7 @@ def check_fields(owner: str, knobs: Iterable[Knob], given: Mapping[str, object])
         if problem := wrong(known[name], value):
             raise BadInput(f"{owner}: {name} must be {problem}, not {value!r}")
     for name, knob in known.items():
-        if name not in given and knob.default is None and knob.kind != "options":
+        if name not in given and knob.default is None and knob.kind not in ("options", "map"):
             raise BadInput(f"{owner} needs the key {name!r}: {knob.help}")
 
 
@@ -88,6 +88,9 @@ def wrong(knob: Knob, value: object) -> str:
         case "options":
             right = isinstance(value, Mapping) and all(_can_be_sent(item) for item in value.values())
             return "" if right else "a table of names and values, such as {p = 2}"
+        case "map":
+            right = isinstance(value, Mapping) and all(not _wrong_number(knob, item) for item in value.values())
+            return "" if right else f'a table of numbers{bounds(knob)} by name, such as {{"layer1.*" = 0.3}}'
         case "texts":
             right = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
             return "" if right else 'a list of texts, such as ["conv1", "layer1.*"]'

@@ -28,16 +28,16 @@ def operation_from(raw: object) -> AnyOperation:
         raise BadInput(f"{said}; the operations are {listed(OPERATIONS)}{meant(name, OPERATIONS)}")
     kind = OPERATIONS[name]
     check_fields(name, knobs_of(kind), {key: value for key, value in raw.items() if key != "op"})
-    return convert(raw, kind)
+    operation: AnyOperation = convert(raw, kind)
+    return operation
 
 
-def convert(raw: object, kind: Any) -> AnyOperation:
+def convert(raw: object, kind: Any) -> Any:
     """`msgspec.convert` with its refusal as `BadInput`."""
     try:
-        operation: AnyOperation = msgspec.convert(raw, kind)
+        return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         raise BadInput(str(error)) from None
-    return operation
 
 
 def check_fields(owner: str, knobs: Iterable[Knob], given: Mapping[str, object]) -> None:

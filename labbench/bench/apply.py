@@ -10,7 +10,7 @@ import torch
 from labbench.bench import cutting, pruning, surgery
 from labbench.bench.choice import checked_options, choose, choose_unfrozen, shortened
 from labbench.bench.devices import one_thread
-from labbench.bench.errors import BenchError, Stopped, never
+from labbench.bench.errors import BenchError, NothingLeft, Stopped, never
 from labbench.bench.finetune import finetune
 from labbench.bench.gradients import Gradients, gradients
 from labbench.bench.loading import Find, load
@@ -113,18 +113,20 @@ def prune(operation: Prune, state: State, tools: Tools) -> Applied:
     """The state with weights held at zero, or with filters cut out, as the method's granularity says."""
     method = pruning.method_of(operation)
     chosen = choose_unfrozen(state, operation.layers, "prune")
-    if method.GRANULARITY == "weight":
-        with one_thread():
-            return _applied(operation, *pruning.zero(operation, state, chosen))
     found = None
     if needs_gradients(method):
         options = checked_options(method.score, operation.options, operation.method)
         found = tools.gradients(state, options["batches"], operation.seed, tools.report, tools.stopped)
-    with one_thread():
-        return _applied(operation, *cutting.cut(operation, state, chosen, found))
-
-
-def _applied(operation: Prune, made: State, remarks: tuple[str, ...]) -> Applied:
+    try:
+        with one_thread():
+            if method.GRANULARITY == "weight":
+                made, remarks = pruning.zero(operation, state, chosen)
+            else:
+                made, remarks = cutting.cut(operation, state, chosen, found)
+    except NothingLeft as error:
+        if not operation.lenient:
+            raise
+        return Applied(replace(state), operation, (f"nothing changed: {error}",))
     return Applied(made, operation, remarks)
 
 

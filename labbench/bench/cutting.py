@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from labbench.bench import surgery
 from labbench.bench.choice import Chosen, amounts_of, checked_options, shortened
-from labbench.bench.errors import BenchError
+from labbench.bench.errors import BenchError, NothingLeft
 from labbench.bench.gradients import Gradients
 from labbench.bench.methods import METHODS, function_of
 from labbench.bench.state import Kept, State, weight_of
@@ -82,7 +82,8 @@ def cut(
     remarks += [f"left whole: {shortened(names)}, because {reason}" for reason, names in whole.items()]
     counts = _local_counts(operation, plans) if operation.scope == "layer" else _global_counts(operation, plans)
     if not any(count.going for count in counts):
-        raise BenchError(_nothing(operation, plans, counts, remarks))
+        refusal = NothingLeft if plans else BenchError
+        raise refusal(_nothing(operation, plans, counts, remarks))
     remarks += _missed(operation, plans, counts)
     gone: surgery.Gone = {}
     for plan, count in zip(plans, counts, strict=True):

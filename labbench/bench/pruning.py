@@ -11,7 +11,7 @@ from torch import Tensor
 
 from labbench.bench import surgery
 from labbench.bench.choice import Chosen, amounts_of, checked_options, shortened
-from labbench.bench.errors import BenchError
+from labbench.bench.errors import BenchError, NothingLeft
 from labbench.bench.methods import METHODS, function_of, has_own_target
 from labbench.bench.state import State
 from labbench.session.check import listed, meant
@@ -116,10 +116,10 @@ def _by_amount(
     said = [f"already at {percent(amount)} or more: {shortened(names)}" for amount, names in idle.items()]
     if not any(bool(gone.any()) for gone in removed.values()):
         if capped:
-            raise BenchError(f"{shortened(capped)}: already at the maximum of {percent(operation.maximum)}")
+            raise NothingLeft(f"{shortened(capped)}: already at the maximum of {percent(operation.maximum)}")
         names = [name for some in idle.values() for name in some]
         reached = ", ".join(percent(amount) for amount in idle)
-        raise BenchError(f"{shortened(names)}: already at {reached} or more; ask for more, or unprune first")
+        raise NothingLeft(f"{shortened(names)}: already at {reached} or more; ask for more, or unprune first")
     if capped:
         remarks.append(f"no more than {percent(operation.maximum)} of a layer may go: {shortened(capped)}")
     if said:

@@ -82,6 +82,9 @@ class Prune(Operation, frozen=True):
     maximum: Annotated[
         float, Meta(ge=0, le=1, description="no layer loses more than this fraction of what it was loaded with")
     ] = 1.0
+    lenient: Annotated[
+        bool, Meta(description="where everything is gone that shall go, go on instead of refusing: steps of a series")
+    ] = False
     seed: Seed = 0
 
     def describe(self) -> str:

@@ -32,8 +32,8 @@ SERIES = ("gradual", "layerwise")
 def share(schedule: Schedule, time: float) -> float:
     """The part of the amount that is reached at a time from 0 to 1. Every schedule reaches 1 at 1.
 
-    linear t · cubic 1 − (1 − t)³ (AGP: Zhu & Gupta 2017, equation 1, from zero) · exponential (1 − e^(−5t)) / (1 − e^−5) ·
-    cosine (1 − cos πt) / 2 · one-shot 1 from the first step on
+    linear t · cubic 1 − (1 − t)³ (AGP: Zhu & Gupta 2017, equation 1, from zero) · exponential (1 − e^(−5t)) / (1 − e^−5)
+    · cosine (1 − cos πt) / 2 · one-shot 1 from the first step on
     """
     match schedule:
         case "linear":
@@ -57,13 +57,17 @@ def amounts(amount: float, steps: int, schedule: Schedule) -> list[float]:
 def gradual(prune: Prune, finetune: Finetune | None, steps: int, schedule: Schedule) -> tuple[AnyOperation, ...]:
     """Pruning to its amount in steps, each followed by finetuning if any is given. `amounts` grow alike.
 
+    A step that is too small for a single channel or weight to go changes nothing, and the next one goes on.
+
     One-shot prunes at the first step; what is left of it is finetuning.
     """
     found: list[AnyOperation] = []
     each = {name: amounts(amount, steps, schedule) for name, amount in prune.amounts.items()}
     for step, amount in enumerate(amounts(prune.amount, steps, schedule)):
         if schedule != "one-shot" or step == 0:
-            found.append(replace(prune, amount=amount, amounts={name: parts[step] for name, parts in each.items()}))
+            found.append(
+                replace(prune, amount=amount, amounts={n: parts[step] for n, parts in each.items()}, lenient=True)
+            )
         if finetune:
             found.append(finetune)
     return tuple(found)

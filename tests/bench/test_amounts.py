@@ -9,8 +9,10 @@ from bench_examples import Small, do, doing, noise, shaken, state_of
 from torch import nn
 
 from labbench.bench.errors import BenchError
+from labbench.bench.measure import fingerprint
 from labbench.bench.state import State
 from labbench.session.operations import Prune
+from labbench.session.series import gradual
 
 FILTERS = "group-magnitude"
 
@@ -223,3 +225,23 @@ def test_a_channel_ratio_is_told_in_parameters(line: State) -> None:
     assert "50 % of the channels are about 1 − (1 − 0.500)² = 75 %" in applied.remarks[-1]
     alone = doing(line, Prune(layers=("0",), method=FILTERS, amount=0.5))
     assert "1 − (1" not in alone.remarks[-1]
+
+
+# series
+
+
+@pytest.mark.parametrize("method", ["magnitude", FILTERS])
+def test_a_lenient_prune_that_has_nothing_to_do_does_nothing_and_says_so(small: Small, method: str) -> None:
+    state = do(small(), Prune(layers=("layer*",), method=method, amount=0.5))
+    again = Prune(layers=("layer*",), method=method, amount=0.5, lenient=True)
+    applied = doing(state, again)
+    assert applied.remarks[0].startswith("nothing changed: ")
+    assert applied.state is not state
+    assert fingerprint(applied.state) == fingerprint(state)
+    with pytest.raises(BenchError, match="no such layer"):
+        do(state, Prune(layers=("nope",), method=method, lenient=True))
+
+
+def test_more_steps_than_channels_end_where_one_cut_ends(small: Small) -> None:
+    steps = gradual(Prune(method=FILTERS, amount=0.5), None, 20, "cubic")
+    assert widths(do(small(), *steps)) == widths(do(small(), Prune(method=FILTERS, amount=0.5)))

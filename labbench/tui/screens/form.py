@@ -33,7 +33,7 @@ OWNERS = ("method", "model")
 """Fields whose entry has knobs of its own, which fill `options`."""
 RARE = frozenset(
     {"seed", "steps", "device", "momentum", "weight_decay", "tied", "keep", "weights", "sha256"}
-    | {"amounts", "round_to", "maximum"}
+    | {"amounts", "round_to", "maximum", "lenient"}
 )
 ONLY_WITH: dict[str, tuple[str, object]] = {
     "milestones": ("schedule", "multi-step"),
@@ -42,7 +42,9 @@ ONLY_WITH: dict[str, tuple[str, object]] = {
     "amounts": ("scope", "layer"),
 }
 """Fields that mean something only while another one has this value."""
-WITHOUT_TARGET = frozenset({"amount", "amounts", "scope", "maximum", "round_to", "steps", "schedule", "epochs_between"})
+WITHOUT_TARGET = frozenset(
+    {"amount", "amounts", "scope", "maximum", "round_to", "lenient", "steps", "schedule", "epochs_between"}
+)
 """Fields that mean nothing to a method with a rule of its own."""
 PREVIEWED = frozenset({"freeze", "unfreeze", "prune", "unprune", "cluster"})
 NORMS_TOO = frozenset({"freeze", "unfreeze"})

@@ -27,11 +27,12 @@ from labbench.bench.clusterings import CLUSTERINGS
 from labbench.bench.dataset import Dataset, Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.devices import available, machine
-from labbench.bench.errors import BenchError, Stopped, never
+from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.exports import export
+from labbench.bench.gradients import Remembered
 from labbench.bench.loading import other_code
 from labbench.bench.measure import measured, snapshot
-from labbench.bench.methods import METHODS
+from labbench.bench.methods import METHODS, function_of, has_own_target, needs_gradients
 from labbench.bench.models import MODELS, Model
 from labbench.bench.own import FAULTS, OwnModels, reason
 from labbench.bench.state import Data, State
@@ -78,12 +79,13 @@ class Worker:
     requests: "queue.Queue[AnyRequest | BadInput | None]" = field(default_factory=queue.Queue)
     own: OwnModels = field(default_factory=OwnModels)
     _data: dict[tuple[str, Options, int, str], Data] = field(default_factory=dict)
+    _gradients: Remembered = field(default_factory=Remembered)
     _reported: float = 0.0
 
     @property
     def tools(self) -> Tools:
-        """What operations are done with."""
-        return Tools(self.data, self.report, self.stop.is_set, self.own)
+        """What an operation needs that is done for good."""
+        return Tools(self.data, self.report, self.stop.is_set, self.own, self._gradients)
 
     def emit(self, event: AnyEvent) -> None:
         """Write one event. Called from the main thread only."""
@@ -185,9 +187,12 @@ class Worker:
         try:
             if isinstance(operation, Load | Finetune | Evaluate):
                 raise BenchError(f"no preview of {operation.describe()}")
-            applied = apply(operation, state, Tools(self.data, stopped=never, own=self.own))
+            tools = Tools(self.data, stopped=self.awaited, own=self.own, gradients=self._gradients)
+            applied = apply(operation, state, tools)
         except BenchError as error:
             return Previewed(operation=operation, error=str(error))
+        except Stopped:
+            return Previewed(operation=operation, error="no preview: something else was asked for meanwhile")
         return Previewed(operation=operation, snapshot=snapshot(applied.state, final=False), remarks=applied.remarks)
 
     def restore(self, request: Restore) -> None:
@@ -233,6 +238,10 @@ class Worker:
                 self.handle(request)
             if isinstance(request, Stop) or self.requests.empty():
                 self.stop.clear()
+
+    def awaited(self) -> bool:
+        """Whether anything is waiting to be done."""
+        return not self.requests.empty()
 
     def outdated(self) -> bool:
         """Whether a newer preview is waiting."""
@@ -299,8 +308,12 @@ def _dataset_facts(dataset: Dataset) -> dict[str, Value]:
 
 def _method_entry(name: str) -> Entry:
     method = METHODS[name]
-    function = method.select if method.GRANULARITY == "weight" else method.score
-    facts = {"granularity": method.GRANULARITY}
+    function = function_of(method)
+    facts: dict[str, Value] = {"granularity": method.GRANULARITY}
+    if has_own_target(method):
+        facts["own_target"] = True
+    if needs_gradients(method):
+        facts["gradients"] = True
     return entry_of(name, function.__doc__ or "", knobs_of(options_type(function)), facts)
 
 

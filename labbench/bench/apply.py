@@ -5,13 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from labbench.bench import pruning
-from labbench.bench.choice import choose, choose_unfrozen, shortened
+from labbench.bench import cutting, pruning
+from labbench.bench.choice import checked_options, choose, choose_unfrozen, shortened
 from labbench.bench.clustering import cluster
-from labbench.bench.errors import BenchError, never
+from labbench.bench.errors import BenchError, NothingLeft, never
 from labbench.bench.finetune import finetune
+from labbench.bench.gradients import Gradients, gradients
 from labbench.bench.loading import Find, load
 from labbench.bench.measure import measured
+from labbench.bench.methods import needs_gradients
 from labbench.bench.own import OwnModels
 from labbench.bench.state import State
 from labbench.bench.threads import one_thread
@@ -47,6 +49,8 @@ class Tools:
     stopped: Callable[[], bool] = never
     own: OwnModels = field(default_factory=OwnModels)
     """Code of the user's own that may be run; none unless somebody asked for it."""
+    gradients: Callable[..., Gradients] = gradients
+    """As `gradients.gradients`; a worker remembers the last ones, for a preview is asked for at every key."""
 
 
 class Applied(NamedTuple):
@@ -70,8 +74,7 @@ def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied
         case Unfreeze():
             return unfreeze(operation, state)
         case Prune():
-            with one_thread():
-                return prune(operation, state)
+            return prune(operation, state, tools)
         case Unprune():
             return unprune(operation, state)
         case Cluster():
@@ -109,12 +112,24 @@ def unfreeze(operation: Unfreeze, state: State) -> Applied:
     return Applied(replace(state, frozen=state.frozen - names), operation)
 
 
-def prune(operation: Prune, state: State) -> Applied:
+def prune(operation: Prune, state: State, tools: Tools) -> Applied:
     """The state with weights held at zero, or with filters cut out, as the method's granularity says."""
     method = pruning.method_of(operation)
     chosen = choose_unfrozen(state, operation.layers, "prune")
-    do = pruning.zero if method.GRANULARITY == "weight" else pruning.cut
-    made, remarks = do(operation, state, chosen)
+    found = None
+    if needs_gradients(method):
+        options = checked_options(method.score, operation.options, operation.method)
+        found = tools.gradients(state, options["batches"], operation.seed, tools.report, tools.stopped)
+    try:
+        with one_thread():
+            if method.GRANULARITY == "weight":
+                made, remarks = pruning.zero(operation, state, chosen)
+            else:
+                made, remarks = cutting.cut(operation, state, chosen, found)
+    except NothingLeft as error:
+        if not operation.lenient:
+            raise
+        return Applied(replace(state), operation, (f"nothing changed: {error}",))
     return Applied(made, operation, remarks)
 
 

@@ -11,7 +11,7 @@ from labbench.bench.errors import BenchError
 from labbench.bench.state import State
 from labbench.session.catalogue import knobs_of, options_type
 from labbench.session.check import BadInput, check_fields, listed, meant
-from labbench.session.operations import Value
+from labbench.session.operations import Prune, Value
 
 NAMES_SHOWN = 12
 WILD = frozenset("*?[")
@@ -73,6 +73,22 @@ def choose_unfrozen(state: State, patterns: Iterable[str], what: str) -> Chosen:
         raise BenchError(f"nothing to {what}: every layer that was named is frozen; unfreeze some first")
     remarks = (f"left out, frozen: {shortened(frozen)}",) if frozen else ()
     return Chosen(rest, chosen.literal, chosen.prunable, remarks)
+
+
+def amounts_of(operation: Prune, state: State, chosen: Chosen) -> dict[str, float]:
+    """The amount for each chosen layer: `amount`, or that of the last name or glob of `amounts` that means it.
+
+    Raises `BenchError` for a name or glob that means no layer, or none of the chosen ones.
+    """
+    amounts = dict.fromkeys(chosen.layers, operation.amount)
+    if operation.amounts and operation.scope == "global":
+        raise BenchError("amounts are for each layer: the scope must be layer, not global")
+    for pattern, amount in operation.amounts.items():
+        meant_layers = choose(state, [pattern]).layers
+        if not amounts.keys() & set(meant_layers):
+            raise BenchError(f"amounts: {pattern} is none of the layers to prune: {shortened(chosen.layers)}")
+        amounts |= {name: amount for name in meant_layers if name in amounts}
+    return amounts
 
 
 def shortened(names: Sequence[str]) -> str:

@@ -71,8 +71,10 @@ class Group:
     """Modules that lose input channels."""
     blocks: int
     """In so many equal blocks lie the channels, where a convolution is grouped: the same places go from each block."""
-    scores: Callable[[Callable[[Any], Tensor]], Tensor]
-    """Scores of the channels by a method of granularity "filter"."""
+    why: str
+    """What couples the layers that lose the same filters: "they are added together"; empty for a layer alone."""
+    scores: Callable[[Callable[[Any], Tensor | None]], Tensor | None]
+    """Scores of the channels by a method of granularity "filter"; None where it finds nothing to go by."""
 
     @property
     def units(self) -> int:
@@ -121,7 +123,29 @@ class Graph:
         blocks = max(self._blocks(other, coupling) for side in (outputs, inputs) for other, coupling in side.items())
         if channels % blocks:
             raise Uncuttable(name, f"its {channels} channels cannot be parted in {blocks} equal blocks")
-        return Group(name, channels, outputs, inputs, blocks, lambda score: score(found))
+        return Group(name, channels, outputs, inputs, blocks, self._why(found, outputs), lambda score: score(found))
+
+    def _why(self, found: Any, outputs: Coupling) -> str:
+        """Why the layers among `outputs` lose the same filters."""
+        layers = [self.model.get_submodule(name) for name in outputs]
+        layers = [module for module in layers if isinstance(module, (*CONV, nn.Linear))]
+        if len(layers) < 2:
+            return ""
+        depthwise = sum(isinstance(module, CONV) and 1 < module.groups == module.out_channels for module in layers)
+        grouped = any(isinstance(module, CONV) and 1 < module.groups < module.out_channels for module in layers)
+        nodes = {id(item.dep.target): item.dep.target for item in found.items}.values()
+        joins = [node for node in nodes if node.type == tp.ops.OPTYPE.ELEMENTWISE and len(node.inputs) > 1]
+        products = [node for node in joins if "Mul" in str(node.module)]
+        reasons = []
+        if len(joins) > len(products):
+            reasons.append("they are added together in a residual stream")
+        if products:
+            reasons.append("they are multiplied with each other")
+        if depthwise:
+            reasons.append("a depthwise convolution has a filter for each channel")
+        if grouped:
+            reasons.append("a grouped convolution reads its channels group by group")
+        return ", and ".join(reasons) or "their channels meet"
 
     def _refuse(self, name: str, found: Any, channels: int, outputs: Coupling, inputs: Coupling) -> None:
         kinds = {item.dep.target.type for item in found.items}

@@ -19,9 +19,10 @@ class Knob(Struct, frozen=True, kw_only=True):
 
     name: str
     kind: str
-    """int, float, bool, text, choice, texts (several texts), ints (several whole numbers) or options."""
+    """int, float, bool, text, choice, texts (several texts), ints (several whole numbers), map (numbers by name) or
+    options."""
     default: Value | tuple[Value, ...] | None = None
-    """None where a value must be given."""
+    """None where a value must be given; a map or options may always be left out."""
     low: float | None = None
     high: float | None = None
     low_open: bool = False
@@ -123,6 +124,8 @@ def _knob(field: msgspec.inspect.Field, hint: Any) -> Knob:
             return msgspec.structs.replace(made, kind="choice", choices=typing.get_args(hint))  # in order
         case msgspec.inspect.VarTupleType(item_type=item):
             return msgspec.structs.replace(made, kind="ints" if isinstance(item, msgspec.inspect.IntType) else "texts")
+        case msgspec.inspect.DictType(value_type=msgspec.inspect.FloatType(ge=low, le=high)):
+            return msgspec.structs.replace(made, kind="map", default=None, low=low, high=high)
         case msgspec.inspect.DictType():
             return msgspec.structs.replace(made, kind="options", default=None)
     return made

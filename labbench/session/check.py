@@ -29,16 +29,16 @@ def operation_from(raw: object) -> AnyOperation:
         raise BadInput(f"{said}; the operations are {listed(OPERATIONS)}{meant(name, OPERATIONS)}")
     kind = OPERATIONS[name]
     check_fields(name, knobs_of(kind), {key: value for key, value in raw.items() if key != "op"})
-    return convert(raw, kind)
+    operation: AnyOperation = convert(raw, kind)
+    return operation
 
 
-def convert(raw: object, kind: Any) -> AnyOperation:
+def convert(raw: object, kind: Any) -> Any:
     """`msgspec.convert` with its refusal as `BadInput`."""
     try:
-        operation: AnyOperation = msgspec.convert(raw, kind)
+        return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         raise BadInput(str(error)) from None
-    return operation
 
 
 def check_fields(owner: str, knobs: Iterable[Knob], given: Mapping[str, object]) -> None:
@@ -51,7 +51,7 @@ def check_fields(owner: str, knobs: Iterable[Knob], given: Mapping[str, object])
         if problem := wrong(known[name], value):
             raise BadInput(f"{owner}: {name} must be {problem}, not {value!r}")
     for name, knob in known.items():
-        if name not in given and knob.default is None and knob.kind != "options":
+        if name not in given and knob.default is None and knob.kind not in ("options", "map"):
             raise BadInput(f"{owner} needs the key {name!r}: {knob.help}")
 
 
@@ -96,6 +96,9 @@ def wrong(knob: Knob, value: object) -> str:
         case "options":
             right = isinstance(value, Mapping) and all(_can_be_sent(item) for item in value.values())
             return "" if right else "a table of names and values, such as {p = 2}"
+        case "map":
+            right = isinstance(value, Mapping) and all(not _wrong_number(knob, item) for item in value.values())
+            return "" if right else f'a table of numbers{bounds(knob)} by name, such as {{"layer1.*" = 0.3}}'
         case "texts":
             right = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
             return "" if right else 'a list of texts, such as ["conv1", "layer1.*"]'

@@ -10,6 +10,8 @@ Value: TypeAlias = bool | int | float | str
 LayerNames: TypeAlias = Annotated[tuple[str, ...], Meta(description="layers by name or glob, such as layer1.*")]
 Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1, description="what is random is the same for the same seed")]
 
+OWN_TARGET = frozenset({"threshold", "std-ratio", "percentile", "n-m"})
+"""Methods that go by a rule of their own: amount and scope mean nothing to them."""
 MARK_LIMIT = 3  # more names than this are counted, not listed, in a description
 
 
@@ -73,13 +75,29 @@ class Prune(Operation, frozen=True):
         Meta(description="layer: the amount in each layer; global: over the chosen layers together"),
     ] = "layer"
     options: Annotated[dict[str, Value], Meta(description="the method's own options")] = {}
+    amounts: Annotated[
+        dict[str, Annotated[float, Meta(ge=0, le=1)]],
+        Meta(description="other amounts by layer or glob, such as layer1.*=0.3; the last that fits counts"),
+    ] = {}
+    round_to: Annotated[
+        int, Meta(ge=1, le=4096, description="filters are kept in the nearest multiple of this, at least one of it")
+    ] = 1
+    maximum: Annotated[
+        float, Meta(ge=0, le=1, description="no layer loses more than this fraction of what it was loaded with")
+    ] = 1.0
+    lenient: Annotated[
+        bool, Meta(description="where everything is gone that shall go, go on instead of refusing: steps of a series")
+    ] = False
     seed: Seed = 0
 
     def describe(self) -> str:
-        together = ", global" if self.scope == "global" else ""
-        return (
-            f"prune {_names(self.layers)} to {percent(self.amount)} ({self.method}{_options(self.options)}{together})"
-        )
+        how = f"{self.method}{_options(self.options)}"
+        if self.method in OWN_TARGET:
+            return f"prune {_names(self.layers)} ({how})"
+        limits = ", global" if self.scope == "global" else ""
+        limits += f", multiples of {self.round_to}" if self.round_to > 1 else ""
+        limits += f", at most {percent(self.maximum)} of a layer" if self.maximum < 1 else ""
+        return f"prune {_names(self.layers)} to {percent(self.amount)}{_amounts(self.amounts)} ({how}{limits})"
 
 
 class Unprune(Operation, frozen=True):
@@ -194,6 +212,13 @@ def _names(layers: tuple[str, ...]) -> str:
     if layers == ("*",):
         return "all layers"
     return ", ".join(layers) if len(layers) <= MARK_LIMIT else f"{', '.join(layers[:2])} and {len(layers) - 2} more"
+
+
+def _amounts(amounts: Mapping[str, float]) -> str:
+    named = [f"{name} {percent(amount)}" for name, amount in amounts.items()]
+    if len(named) > MARK_LIMIT:
+        named = [*named[:2], f"{len(named) - 2} more"]
+    return f", {', '.join(named)}" if named else ""
 
 
 def _options(options: Mapping[str, Value]) -> str:

@@ -1,5 +1,5 @@
 """A recipe: what people write by hand, in TOML. A title, an optional remark and a list of operations; it decodes into
-the same operations as a session."""
+the same operations as a session. Steps that stand for a series (gradual, layerwise) are written out."""
 
 import tomllib
 from pathlib import Path
@@ -9,8 +9,9 @@ import tomli_w
 from msgspec import Struct
 
 from labbench.session.catalogue import shipped
-from labbench.session.check import BadInput, check_names, listed, meant, operation_from
+from labbench.session.check import BadInput, check_names, listed, meant
 from labbench.session.operations import AnyOperation
+from labbench.session.series import operations_from
 
 KEYS = ("title", "about", "step")
 
@@ -53,7 +54,8 @@ def parse(text: str) -> Recipe:
         raise BadInput(f"about must be text in quotes, not {about!r}")
     if not isinstance(steps, list) or not steps:
         raise BadInput("a recipe needs at least one table [[step]], each with op and its fields")
-    return Recipe(title=title, about=about, steps=tuple(_step(number, raw) for number, raw in enumerate(steps, 1)))
+    operations = [operation for number, raw in enumerate(steps, 1) for operation in _step(number, raw)]
+    return Recipe(title=title, about=about, steps=tuple(operations))
 
 
 def write(recipe: Recipe) -> str:
@@ -66,13 +68,14 @@ def write(recipe: Recipe) -> str:
     return text if tomllib.loads(text) == table else tomli_w.dumps(table)  # """ loses carriage returns
 
 
-def _step(number: int, raw: object) -> AnyOperation:
+def _step(number: int, raw: object) -> tuple[AnyOperation, ...]:
     try:
-        operation = operation_from(raw)
-        check_names(operation, shipped())
+        operations = operations_from(raw)
+        for operation in operations:
+            check_names(operation, shipped())
     except BadInput as error:
         raise BadInput(f"step {number}: {error}") from None
-    return operation
+    return operations
 
 
 def _table(operation: AnyOperation) -> dict[str, object]:

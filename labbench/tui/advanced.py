@@ -66,7 +66,8 @@ class Advanced(Vertical):
     @on(Field.Changed)
     def _summarize(self) -> None:
         names = ", ".join(
-            field.knob.name.replace("_", " ") + ("" if field.problem or field.value == field.knob.default else "*")
+            field.knob.name.replace("_", " ")
+            + ("" if field.problem or field.value in (field.knob.default, {}) else "*")
             for field in self.fields
         )
         sign = "▾" if self.has_class("-open") else "▸"

@@ -240,6 +240,13 @@ class LabbenchApp(App[None]):
             self.desk.perform(operation)
             self.touch()
 
+    def perform_series(self, chosen: AnyOperation, operations: tuple[AnyOperation, ...]) -> None:
+        """Perform what a form gave in several operations, one after the other."""
+        self.settings.remember(chosen)
+        self.settings.save()
+        self.desk.perform_series(chosen.describe(), operations)
+        self.touch()
+
     def open_file(self, path: Path) -> None:
         """Continue a session file, or step through a recipe."""
         self.desk.open_file(path)

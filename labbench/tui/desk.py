@@ -1,7 +1,7 @@
 """What goes on between the screen and the worker: which operation runs, what follows it, what is recorded. It draws
 nothing and waits for nothing: requests go out through `send`, events come in through `take`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -30,6 +30,7 @@ from labbench.session.events import (
 from labbench.session.jsonl import BadFile
 from labbench.session.operations import AnyOperation, Freeze, Load, Note, Unfreeze, Unprune
 from labbench.session.own import described, is_own, own_models
+from labbench.session.recipe import Recipe
 from labbench.session.session import Session
 from labbench.tui.previews import Previews
 from labbench.tui.record import Record
@@ -66,6 +67,8 @@ class Desk:
         self._unsent: list[AnyRequest] = []
         self._pending: AnyOperation | None = None
         self._later: list[Note] = []
+        self._resting: list[Stepper | None] = []
+        """The recipe that a series keeps waiting, while there is a series."""
         self._previews = Previews()
         self._restoring: Progress | None = None
         self._left: Record | None = None
@@ -154,11 +157,22 @@ class Desk:
             self.stepper.running, self.stepper.onward = True, onward
             self.perform(self.stepper.next)
 
+    def perform_series(self, title: str, operations: Sequence[AnyOperation]) -> None:
+        """Do operations one after the other; one that fails or is stopped holds up the rest. A recipe waits for it."""
+        if self.running:
+            self._say(f"{self.running} is running: s stops it", "warning")
+            return
+        if not self._resting:
+            self._resting.append(self.stepper)
+        self.stepper = Stepper(Recipe(title=title, steps=tuple(operations)))
+        self.step_recipe(onward=True)
+
     def open_file(self, path: Path) -> None:
         """Continue a session file, or take a recipe to step through."""
         try:
             if path.suffix == ".toml":
                 self.stepper = Stepper(recipe.read(path))
+                self._resting.clear()
                 return
             record, notice = Record.open(path)
         except (BadFile, BadInput) as error:
@@ -215,6 +229,8 @@ class Desk:
                 self._tell(event)
                 if self.stepper:
                     self.stepper.finished()
+                    if self._resting and not self.stepper.next:
+                        self.stepper = self._resting.pop()
                 self._go_on()
             case Restored():
                 self.worker = "ready"

@@ -5,9 +5,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labbench import folders
+from labbench.session.catalogue import Knob, knobs_of
+from labbench.session.check import convert
 from labbench.session.events import EXPORT_FORMATS, Export
-from labbench.session.operations import AnyOperation, Evaluate, Freeze, Load, Note, Redo, Undo, Unfreeze, Unprune
+from labbench.session.operations import (
+    AnyOperation,
+    Evaluate,
+    Finetune,
+    Freeze,
+    Load,
+    Note,
+    Prune,
+    Redo,
+    Undo,
+    Unfreeze,
+    Unprune,
+)
 from labbench.session.own import brief
+from labbench.session.series import Steps, gradual
 from labbench.tui.actions import in_help
 from labbench.tui.screens.about import AboutScreen
 from labbench.tui.screens.form import OperationForm
@@ -34,16 +49,49 @@ def _at_once(operation: Callable[[tuple[str, ...]], AnyOperation]) -> Doing:
     return do
 
 
-def _form(name: str, nothing_marked_means_all: bool = False) -> Doing:
+def _form(name: str) -> Doing:
     def do(app: "LabbenchApp") -> None:
         table = app.bench.table
-        layers = ALL if nothing_marked_means_all and not table.marks else table.chosen
-        if name == "finetune":
-            layers = ()
+        layers = () if name == "finetune" else table.chosen
         form = OperationForm(name, app.catalogue, app.shown.session.snapshot, layers, app.settings.last(name))
         app.push_screen(form, app.perform_chosen)
 
     return do
+
+
+EPOCHS_BETWEEN = Knob(
+    name="epochs_between",
+    kind="int",
+    default=0,
+    low=0,
+    high=100_000,
+    help="after each step finetune so many epochs, as the finetune form last said; 0: not at all",
+)
+
+
+def prune(app: "LabbenchApp") -> None:
+    """Ask what to prune; in several steps, these follow one another by themselves."""
+    table = app.bench.table
+    form = OperationForm(
+        "prune",
+        app.catalogue,
+        app.shown.session.snapshot,
+        table.chosen if table.marks else ALL,
+        app.settings.last("prune"),
+        (*knobs_of(Steps), EPOCHS_BETWEEN),
+    )
+
+    def take(chosen: AnyOperation | None) -> None:
+        steps = convert({name: form.besides[name] for name in Steps.__struct_fields__}, Steps)
+        if not isinstance(chosen, Prune) or steps.steps == 1:
+            app.perform_chosen(chosen)
+            return
+        epochs, between = form.besides[EPOCHS_BETWEEN.name], None
+        if epochs:
+            between = convert(app.settings.last("finetune") | {"op": "finetune", "epochs": epochs}, Finetune)
+        app.perform_series(chosen, gradual(chosen, between, steps.steps, steps.schedule))
+
+    app.push_screen(form, take)
 
 
 def note(app: "LabbenchApp") -> None:
@@ -133,7 +181,7 @@ DOING: dict[str, Doing] = {
     "freeze": _at_once(lambda layers: Freeze(layers=layers)),
     "unfreeze": _at_once(lambda layers: Unfreeze(layers=layers)),
     "unprune": _at_once(lambda layers: Unprune(layers=layers)),
-    "prune": _form("prune", nothing_marked_means_all=True),
+    "prune": prune,
     "cluster": _form("cluster"),
     "finetune": _form("finetune"),
     "evaluate": lambda app: app.desk.perform(Evaluate()),

@@ -163,7 +163,7 @@ class Field(Vertical):
         return ""
 
     def _explanation(self) -> str:
-        entry = self._entries.get(self._value)
+        entry = self._entries.get(self._value) if self._entries else None
         if entry:
             return entry.title + _granularity(entry)
         limits = values.range_of(self.knob)

@@ -13,8 +13,8 @@ from labbench.session.check import BadInput, operation_from, wrong
 from labbench.session.operations import OPERATIONS, AnyOperation, Load
 
 THEME = "textual-dark"
-FORGOTTEN = frozenset({"layers", "steps", "text", "sha256", "code_sha256"})
-"""Fields of one occasion: which layers, where a run was stopped, what was noted, what a file held."""
+FORGOTTEN = frozenset({"layers", "amounts", "ks", "steps", "text", "sha256", "code_sha256"})
+"""Fields of one occasion: which layers, how much of each, where a run was stopped, what was noted, what a file held."""
 
 
 class Remembered(Struct, kw_only=True):

@@ -2,11 +2,13 @@
 
 import math
 import re
+from collections.abc import Mapping
 
 from labbench.session.catalogue import Knob
 from labbench.session.check import BadInput, bounds, wrong
 
 SEPARATORS = re.compile(r"[\s,;]+(?![^\[]*\])")  # not inside a glob's [1,2]
+PERCENT = re.compile(r"\s+%")
 SERIES = (1.0, 2.0, 5.0)  # mantissas of the steps of a learning rate
 
 
@@ -23,6 +25,8 @@ def parse(knob: Knob, text: str) -> object:
                 value = tuple(word for word in SEPARATORS.split(text) if word)
             case "ints":
                 value = tuple(int(word) for word in SEPARATORS.split(text) if word)
+            case "map":
+                value = dict(_named(word) for word in SEPARATORS.split(PERCENT.sub("%", text)) if word)
     except ValueError:
         raise BadInput(_sentence(knob)) from None
     if wrong(knob, value):
@@ -34,6 +38,8 @@ def show(knob: Knob, value: object) -> str:
     """A value as it stands in the field, so that `parse` gives it back."""
     if value is None:
         return ""
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={number}" for name, number in value.items())
     if isinstance(value, tuple | list):
         return " ".join(str(item) for item in value)
     return str(value)
@@ -90,6 +96,13 @@ def _number(text: str) -> float:
     return float(text)
 
 
+def _named(word: str) -> tuple[str, float]:
+    name, sign, number = word.rpartition("=")
+    if not name or not sign:
+        raise ValueError(word)
+    return name, _number(number)
+
+
 def _sentence(knob: Knob) -> str:
     match knob.kind:
         case "int":
@@ -100,6 +113,8 @@ def _sentence(knob: Knob) -> str:
             return f"must be a number{bounds(knob)}"
         case "ints":
             return "must be whole numbers, such as 5 8"
+        case "map":
+            return f"must be names with numbers{bounds(knob)}, such as layer1.*=0.3 conv1=10 %"
         case "texts":
             return "must be names, such as conv1 layer1.*"
     return f"must be {wrong(knob, None)}"

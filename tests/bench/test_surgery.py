@@ -89,7 +89,10 @@ INNER = ("layer1.0.conv1", "layer2.0.conv1")
 def test_layers_of_a_residual_stream_lose_the_same_filters_and_a_remark_says_so(small: Small) -> None:
     applied = doing(shaken(small()), Prune(layers=("conv1",), method=FILTERS))
     assert removed_filters(shaken(small()), applied.state).keys() == {"conv1", "layer1.0.conv2"}
-    assert applied.remarks == ("conv1 is coupled with layer1.0.conv2: they lose the same filters",)
+    assert applied.remarks == (
+        "lose the same filters, because they are added together in a residual stream: conv1 with layer1.0.conv2",
+        "parameters 5,122 → 3,854: 24.8 % of the loaded ones are gone",
+    )
     assert applied.state.last == {"conv1": "cut 50 %", "layer1.0.conv2": "cut 50 %"}
 
 
@@ -271,7 +274,7 @@ def test_global_scope_takes_the_lowest_over_all_groups_and_leaves_one_each(small
     scores: dict[str, torch.Tensor] = {}
     graph = surgery.Graph(state.copy_model(), state.data.shape)
     for name in ("conv1", "layer1.0.conv1", "layer2.0.conv1", "layer2.0.conv2"):
-        scores[name] = graph.group(name).scores(METHODS[FILTERS].score)
+        scores[name] = graph.group(name).scores(lambda group: METHODS[FILTERS].score(group, torch.Generator()))
     after = cut(state, amount=0.5, scope="global")
     total = sum(len(values) for values in scores.values())
     kept = {name: widths(after)[name] for name in scores}

@@ -47,6 +47,8 @@ OPERATIONS: tuple[AnyOperation, ...] = (
     Unfreeze(),
     Prune(),
     Prune(layers=("conv*",), amount=0.125, method="group_magnitude", scope="global", options={"p": 1}, seed=3),
+    Prune(method="group-magnitude", amounts={"layer1.*": 0.3, "fc": 0.0}, round_to=8, maximum=0.75, lenient=True),
+    Prune(layers=("conv1",), method="n-m", options={"n": 1}),
     Unprune(layers=("a", "b", "c", "d", "e")),
     Cluster(layers=("conv1",), k=4, seed=2**31 - 1),
     Cluster(layers=("conv1",), fraction=0.25),

@@ -31,6 +31,8 @@ from labbench.session.operations import (
     Unprune,
 )
 from labbench.session.recipe import Recipe
+from labbench.session.series import gradual
+from labbench.tui.fields import Field
 from labbench.tui.screens.bench import BenchScreen
 from labbench.tui.screens.confirm import Confirm
 from labbench.tui.screens.form import OperationForm
@@ -167,6 +169,38 @@ async def test_a_recipe_is_done_by_its_own_keys():
         app.link.hear(Started(operation=LOAD), Finished(operation=LOAD, snapshot=snapshot(lenet_rows())))
         await until(pilot, lambda: len(app.link.sent) == 2)
         assert app.link.sent == [LOAD, Note(text="look")]
+
+
+def done(app):
+    return [request for request in app.link.sent if isinstance(request, Prune | Finetune)]
+
+
+async def test_a_prune_in_steps_is_done_step_by_step_with_finetuning_between():
+    app = app_on(lenet_session())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await started(app, pilot)
+        app.settings.remember(Finetune(epochs=9, lr=0.01))
+        await pilot.press("p")
+        await until(pilot, lambda: isinstance(app.screen, OperationForm))
+        await pilot.press("ctrl+t")
+        for name, text in (("steps", "2"), ("epochs_between", "3")):
+            one = next(field for field in app.screen.query(Field) if field.knob.name == name)
+            one.take_focus()
+            await pilot.pause()
+            await pilot.press("home", "ctrl+k", text)
+            await pilot.pause()
+        await pilot.press("enter")
+        await until(pilot, lambda: any(isinstance(request, Prune) for request in app.link.sent))
+        steps = gradual(Prune(amount=0.5), Finetune(epochs=3, lr=0.01), 2, "linear")
+        assert "prune all layers to 50 % (magnitude) · doing 1 of 4" in app.situation.recipe
+        for number, step in enumerate(steps, 1):
+            await until(pilot, lambda number=number: len(done(app)) == number)
+            assert done(app) == list(steps[:number])
+            app.link.hear(Started(operation=step), Finished(operation=step, snapshot=snapshot(lenet_rows())))
+        await until(pilot, lambda: not app.situation.recipe)
+        await pilot.press("p")
+        await until(pilot, lambda: isinstance(app.screen, OperationForm))
+        assert next(field for field in app.screen.query(Field) if field.knob.name == "steps").value == 1
 
 
 async def test_the_mouse_does_what_keys_do():

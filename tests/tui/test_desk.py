@@ -21,6 +21,7 @@ from labbench.session.events import (
     Trust,
 )
 from labbench.session.operations import Evaluate, Finetune, Freeze, Load, Note, Prune
+from labbench.session.series import gradual
 from labbench.tui.desk import Desk
 from labbench.tui.record import Record
 from labbench.tui.stepper import Stepper
@@ -337,3 +338,40 @@ def test_trust_is_never_recorded():
 def test_code_that_is_another_one_is_said_when_it_is_restored(bench):
     bench.hear(Restored(snapshot=None, remarks=("net.py:build is not the code that was recorded",)))
     assert bench.said == ["net.py:build is not the code that was recorded"]
+
+
+def test_a_series_goes_on_by_itself_and_gives_the_recipe_back(bench):
+    waiting = Stepper(recipe.Recipe(title="lesson", steps=(Evaluate(),)))
+    bench.desk.stepper = waiting
+    steps = gradual(Prune(amount=0.6), Finetune(epochs=1), 3, "linear")
+    bench.desk.perform_series("prune by degrees", steps)
+    for step in steps:
+        assert bench.sent[-1] == step
+        assert "prune by degrees · doing" in bench.desk.situation.recipe
+        bench.finish(step)
+    assert bench.sent == list(steps)
+    assert bench.desk.stepper is waiting
+
+
+def test_a_series_that_is_stopped_or_fails_waits_and_can_go_on(bench):
+    steps = gradual(Prune(amount=0.6), Finetune(epochs=1), 2, "linear")
+    bench.desk.perform_series("prune by degrees", steps)
+    bench.finish(steps[0])
+    bench.desk.stop()
+    bench.finish(steps[1])
+    assert bench.sent == [steps[0], steps[1], Stop()]
+    assert "next 3 of 4" in bench.desk.situation.recipe
+    bench.desk.step_recipe(onward=True)
+    bench.hear(Failed(error="no", operation=steps[2]))
+    assert "next 3 of 4" in bench.desk.situation.recipe
+    bench.desk.step_recipe(onward=True)
+    bench.finish(steps[2])
+    bench.finish(steps[3])
+    assert bench.desk.stepper is None
+
+
+def test_no_series_begins_while_something_runs(bench):
+    bench.desk.perform(Finetune())
+    bench.desk.perform_series("later", (Prune(),))
+    assert bench.sent == [Finetune()]
+    assert bench.desk.stepper is None

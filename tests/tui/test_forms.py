@@ -8,6 +8,7 @@ from hosting import PENDING, Host, seen, type_in, until
 from labbench.session.catalogue import Knob
 from labbench.session.events import Previewed
 from labbench.session.operations import OPERATIONS, Cluster, Evaluate, Finetune, Freeze, Load, Prune, Unprune
+from labbench.tui import values
 from labbench.tui.fields import Field
 from labbench.tui.preview import PreviewPanel
 from labbench.tui.screens.form import OperationForm
@@ -109,6 +110,74 @@ async def test_up_and_down_step_the_amount_and_stay_inside_its_range():
         assert screen.operation.amount == 1.0
         await pilot.press("down")
         assert screen.operation.amount == 0.95
+
+
+RULE = entry(
+    "rule",
+    "A method with a rule of its own",
+    Knob(name="limit", kind="float", default=0.5, low=0, help="below this"),
+    granularity="weight",
+    own_target=True,
+)
+
+
+async def test_a_method_with_a_rule_of_its_own_is_not_asked_for_an_amount():
+    screen = form(
+        "prune", layers=("conv1",), last={"amount": 0.9, "method": "rule", "scope": "global"}, methods=(RULE,)
+    )
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        shown = {one.knob.name for one in screen.query(Field) if one.display}
+        assert shown == {"layers", "method", "limit", "seed"}
+        assert screen.operation == Prune(layers=("conv1",), method="rule")
+
+
+async def test_multiples_are_asked_for_where_filters_go_and_amounts_where_layers_are_cut_alone():
+    screen = form("prune", last={"method": "group-magnitude"})
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        assert field(screen, "round_to").display and field(screen, "amounts").display
+        field(screen, "scope").take_focus()
+        await pilot.press("right")
+        await until(pilot, lambda: not field(screen, "amounts").display)
+        field(screen, "method").take_focus()
+        await pilot.press("r")
+        await until(pilot, lambda: not field(screen, "round_to").display)
+
+
+@pytest.mark.parametrize(
+    ("text", "amounts"),
+    [
+        ("conv1=0.1 layer1.*=30%", {"conv1": 0.1, "layer1.*": 0.3}),
+        ("conv1=0.1, fc*=1", {"conv1": 0.1, "fc*": 1.0}),
+        ("conv1=10 %", {"conv1": 0.1}),
+        ("", {}),
+    ],
+)
+async def test_amounts_by_name_are_written_in_one_line(text, amounts):
+    screen = form("prune")
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        await pilot.press("ctrl+t")
+        await fill(pilot, screen, "amounts", text)
+        assert screen.operation == Prune(amounts=amounts)
+        knob = field(screen, "amounts").knob
+        assert values.parse(knob, values.show(knob, amounts)) == amounts
+
+
+@pytest.mark.parametrize("text", ["conv1", "=0.3", "conv1=2", "conv1=x", "conv1 0.3", "conv1=-1"])
+async def test_wrong_amounts_are_refused_with_a_sentence_that_says_what_is_right(text):
+    screen = form("prune")
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        await pilot.press("ctrl+t")
+        await fill(pilot, screen, "amounts", text)
+        assert screen.operation is None
+        assert "must be names with numbers from 0 to 1, such as layer1.*=0.3" in field(screen, "amounts").problem
 
 
 async def test_the_knobs_of_the_chosen_method_appear_and_go():

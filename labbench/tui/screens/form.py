@@ -36,13 +36,21 @@ MENUS = {
 """The menu of the catalogue that an operation's field names an entry of."""
 OWNERS = ("method", "model")
 """Fields whose entry has knobs of its own, which fill `options`."""
-RARE = frozenset({"seed", "steps", "device", "momentum", "weight_decay", "tied", "keep", "weights", "sha256"})
+RARE = frozenset(
+    {"seed", "steps", "device", "momentum", "weight_decay", "tied", "keep", "weights", "sha256"}
+    | {"amounts", "round_to", "maximum", "lenient"}
+)
 ONLY_WITH: dict[str, tuple[str, object]] = {
     "milestones": ("schedule", "multi-step"),
     "gamma": ("schedule", "multi-step"),
     "fraction": ("k", 0),
+    "amounts": ("scope", "layer"),
 }
 """Fields that mean something only while another one has this value."""
+WITHOUT_TARGET = frozenset(
+    {"amount", "amounts", "scope", "maximum", "round_to", "lenient", "steps", "schedule", "epochs_between"}
+)
+"""Fields that mean nothing to a method with a rule of its own."""
 PREVIEWED = frozenset({"freeze", "unfreeze", "prune", "unprune", "cluster"})
 NORMS_TOO = frozenset({"freeze", "unfreeze"})
 """Operations whose layers may be norms."""
@@ -89,8 +97,12 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         snapshot: Snapshot | None,
         layers: tuple[str, ...] = (),
         last: Mapping[str, object] | None = None,
+        beside: tuple[Knob, ...] = (),
     ) -> None:
-        """`layers` are the marked ones; `last` holds the values of the last such operation."""
+        """`layers` are the marked ones; `last` holds the values of the last such operation.
+
+        `beside` are settings that are no field of the operation; what was chosen stands in `besides` in the end.
+        """
         super().__init__()
         entry = catalogue.entry("operations", operation)
         assert entry is not None, f"no operation {operation}"
@@ -98,6 +110,8 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         self._catalogue = catalogue
         self._snapshot = snapshot
         self._last = {**(last or {}), **({"layers": layers} if layers else {})}
+        self._beside = beside
+        self.besides: dict[str, object] = {knob.name: knob.default for knob in beside}
         self._announced: AnyOperation | None = None
         self._timer: Timer | None = None
         self._owner = next((knob.name for knob in entry.knobs if knob.name in OWNERS), None)
@@ -106,6 +120,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         """Common fields, the chosen method's own, rare ones, and the preview."""
         knobs = [knob for knob in self._entry.knobs if knob.kind != "options"]
         rare = [knob for knob in knobs if knob.name in RARE]
+        rare[:0] = self._beside
         title = f"{self._entry.name.capitalize()} · {CLAUSE.split(self._entry.title)[0]}"
         with Dialog(title):
             with Container(id="parts"):
@@ -130,12 +145,12 @@ class OperationForm(ModalScreen[AnyOperation | None]):
 
     def on_mount(self) -> None:
         """Begin with the first field, the rare ones hidden, and a preview."""
+        self._settle()
         fields = list(self._fields())
         if fields:
             amount = next((field for field in fields if field.knob.name in ("amount", "k", "epochs")), None)
             first = amount if amount and self._last.get("layers") else fields[0]
             first.take_focus()
-        self._settle()
         self._announce()
 
     @property
@@ -155,6 +170,8 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         """Dismiss with the operation; with something wrong, go to it instead."""
         operation = self.operation
         if operation is not None:
+            names = {knob.name for knob in self._beside}
+            self.besides |= {field.knob.name: field.value for field in self._fields() if field.knob.name in names}
             self.dismiss(operation)
             return
         wrong = next((field for field in self._fields() if field.problem), None)
@@ -217,16 +234,33 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         for field in self.query(Field):
             other, needed = ONLY_WITH.get(field.knob.name, ("", None))
             field.display = other not in values or values[other] == needed
+            if field.knob.name in self._idle(values) and not self._is_option(field):
+                field.display = False
         problem = "" if any(field.problem for field in self._fields()) else self._formed()[1]
         line = self.query_one("#problem", Static)
         line.display = bool(problem)
         line.update(Content(f"✗ {problem}"))
 
+    def _idle(self, values: Mapping[str, object]) -> frozenset[str]:
+        """Fields that mean nothing to the chosen method."""
+        method = self._catalogue.entry("methods", str(values.get("method")))
+        if method is None:
+            return frozenset()
+        if method.facts.get("own_target"):
+            return WITHOUT_TARGET
+        return frozenset({"round_to"}) if method.facts.get("granularity") == "weight" else frozenset()
+
+    @staticmethod
+    def _is_option(field: Field) -> bool:
+        return field.parent is not None and field.parent.id == "options"
+
     def _formed(self) -> tuple[AnyOperation | None, str]:
         raw: dict[str, object] = {"op": self._entry.name}
         options: dict[str, object] = {}
         for field in self._fields():
-            if field.parent is not None and field.parent.id == "options":
+            if field.knob in self._beside:
+                continue
+            if self._is_option(field):
                 if field.value != field.knob.default:
                     options[field.knob.name] = field.value
             else:

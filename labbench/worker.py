@@ -50,7 +50,7 @@ from labbench.session.events import (
     Stop,
 )
 from labbench.session.jsonl import decode_request, encode
-from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Note, Value
+from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Measure, Note, Value
 
 Options: TypeAlias = tuple[tuple[str, Value], ...]
 
@@ -137,7 +137,7 @@ class Worker:
         before = self.timeline.state
         applied = self.timeline.do(operation, Tools(self.data, self.report, self.stop.is_set), self.measure)
         remarks = applied.remarks
-        if "validation" not in applied.state.accuracy and not isinstance(operation, Note | Evaluate):
+        if "validation" not in applied.state.accuracy and not isinstance(operation, Note | Evaluate | Measure):
             remarks = (*remarks, "not measured: stopped")
         self.emit(
             Finished(
@@ -145,6 +145,7 @@ class Worker:
                 snapshot=None if applied.state is before else snapshot(applied.state),
                 remarks=remarks,
                 seconds=round(time.perf_counter() - began, 3),
+                measures=applied.measures,
             )
         )
 
@@ -165,7 +166,7 @@ class Worker:
         """What an operation would do. Training, loading and measuring are not tried."""
         state = self.timeline.state
         try:
-            if isinstance(operation, Load | Finetune | Evaluate):
+            if isinstance(operation, Load | Finetune | Evaluate | Measure):
                 raise BenchError(f"no preview of {operation.describe()}")
             applied = apply(operation, state, Tools(self.data, stopped=never))
         except BenchError as error:

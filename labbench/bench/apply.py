@@ -101,8 +101,10 @@ def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied
 def freeze(operation: Freeze, state: State) -> Applied:
     """The state with more names frozen. Norms can be named themselves, too, or by a glob that matches only norms."""
     chosen = choose(state, operation.layers, norms=True)
+    remarks: tuple[str, ...] = ()
     if operation.types != "all" or operation.first < 1:
         names = set(first_of(operation, state, chosen.layers))
+        remarks = (f"that is {shortened([name for name in chosen.layers if name in names])}",)
     else:
         named = {name for name in chosen.layers if name in chosen.prunable or name in chosen.literal}
         names = named or set(chosen.layers)
@@ -110,7 +112,7 @@ def freeze(operation: Freeze, state: State) -> Applied:
         names |= {layer.norm for layer in state.layers if layer.name in names and layer.norm}
     if names <= state.frozen:
         raise BenchError(f"already frozen: {shortened(sorted(names))}")
-    return Applied(replace(state, frozen=state.frozen | names), operation)
+    return Applied(replace(state, frozen=state.frozen | names), operation, remarks)
 
 
 def first_of(operation: Freeze, state: State, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -83,10 +83,7 @@ class Paths(TorchFunctionMode):
         if name in PASSED:
             return args[0]
         if name in SUMS | PRODUCTS and len(args) > 1:
-            tensors = [one for one in args[:2] if isinstance(one, Tensor)]
-            if len(tensors) == 1:
-                return tensors[0]
-            return tensors[0] + tensors[1] if name in SUMS else tensors[0] * tensors[1]
+            return _joined(*args[:2], scaled=name in PRODUCTS)
         if name in POOLS and not kwargs.get("return_indices"):
             return _pooled(name, args, kwargs)
         return func(*args, **kwargs)
@@ -123,6 +120,18 @@ def _scaled(x: Tensor, scale: Tensor | None, last: bool) -> Tensor:
     if scale is None:
         return _truth(x)
     return _truth(x * (scale if last else scale.view(-1, *[1] * (x.dim() - 2))))
+
+
+def _joined(one: Any, other: Any, scaled: bool) -> Tensor:
+    """A path through either goes on: a gate that is constant is still open. Numbers and parameters begin no path, but
+    a parameter that is 0 ends one where it is multiplied."""
+    inputs = [x for x in (one, other) if isinstance(x, Tensor) and not isinstance(x, nn.Parameter)]
+    parameter = next((x for x in (one, other) if isinstance(x, nn.Parameter)), None)
+    if len(inputs) == 2:
+        return _truth(inputs[0] + inputs[1])
+    if parameter is None or not scaled:
+        return inputs[0] if inputs else one
+    return inputs[0] * parameter if inputs else parameter
 
 
 def _pooled(name: str, args: Any, kwargs: Mapping[str, Any]) -> Tensor:

@@ -83,7 +83,7 @@ class Paths(TorchFunctionMode):
         if name in PASSED:
             return args[0]
         if name in SUMS | PRODUCTS and len(args) > 1:
-            return _joined(*args[:2], scaled=name in PRODUCTS)
+            return _joined(args[0], args[1], scaled=name in PRODUCTS)
         if name in POOLS and not kwargs.get("return_indices"):
             return _pooled(name, args, kwargs)
         return func(*args, **kwargs)

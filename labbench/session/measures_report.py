@@ -139,10 +139,8 @@ def points(change: float | None) -> str:
 def confusion_lines(snapshot: Snapshot, split: str) -> list[str]:
     """The confusion matrix: a row is the true class, a column the answer; what never happened is a dot."""
     matrix = snapshot.accuracy[split].confusion
-    names = [plain(name) for name in snapshot.classes]
-    rows = [
-        (name, *(f"{count:,}" if count else "·" for count in row)) for name, row in zip(names, matrix, strict=False)
-    ]
+    names = [plain(name) for name in snapshot.classes[: len(matrix)]]
+    rows = [(name, *(f"{count:,}" if count else "·" for count in row)) for name, row in zip(names, matrix, strict=True)]
     heads = ("", *(name if len(name) <= 6 else f"{name[:5]}…" for name in names))
     return [f"{plain(split)}: row true class, column answer", *columns([heads, *rows], [True, *[False] * len(names)])]
 

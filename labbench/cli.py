@@ -86,7 +86,7 @@ def _dispatch(arguments: list[str]) -> int:
         case "run":
             return commands.run(given.file, given.out, given.device, given.data_dir, given.trust_code)
         case "show":
-            return listing.show(given.file, given.form)
+            return listing.show(given.file, given.form, given.measures)
         case "list":
             return listing.catalogue(given.what, given.form)
         case _:
@@ -151,6 +151,7 @@ def command_parser(name: str) -> argparse.ArgumentParser:
         form = parser.add_mutually_exclusive_group()
         form.add_argument("--json", dest="form", action="store_const", const="json", default="text", help="as JSON")
         form.add_argument("--recipe", dest="form", action="store_const", const="recipe", help="as a recipe (TOML)")
+        parser.add_argument("--measures", action="store_true", help="every measure of the model; with --json, too")
     if name in ("replay", "run"):
         parser.add_argument("--out", type=Path, metavar="SESSION", help="record to this new file")
     if name == "export":

@@ -6,15 +6,15 @@ from pathlib import Path
 import msgspec
 
 from labbench.exits import BAD, SAME, say
-from labbench.session import recipe, report
+from labbench.session import figures, measures_report, recipe, report
 from labbench.session.catalogue import Entry, Knob, shipped
 from labbench.session.check import BadInput, bounds, listed
 from labbench.session.jsonl import BadFile, Header, read
 from labbench.session.session import Session, Step
 
 
-def show(file: Path, form: str) -> int:
-    """Print a session or a recipe: as text, as "json" or as "recipe"."""
+def show(file: Path, form: str, measures: bool = False) -> int:
+    """Print a session or a recipe: as text, as "json" or as "recipe"; of a session, with all measures of its model."""
     if file.suffix == ".toml":
         return _show_recipe(file, form)
     found = opened(file)
@@ -23,7 +23,7 @@ def show(file: Path, form: str) -> int:
     header, session = found
     match form:
         case "json":
-            _print_json(_session_value(header, session))
+            _print_json(_session_value(header, session) | (_measures_value(session) if measures else {}))
         case "recipe":
             if not session.steps:
                 return say(f"{file}: no recipe: no operation was finished", BAD)
@@ -32,7 +32,7 @@ def show(file: Path, form: str) -> int:
                 recipe.write(recipe.Recipe(title=title, steps=tuple(step.operation for step in session.steps))), end=""
             )
         case _:
-            print_lines(_session_lines(header, session))
+            print_lines(_measures_lines(session) if measures else _session_lines(header, session))
     return SAME
 
 
@@ -118,6 +118,39 @@ def _session_value(header: Header, session: Session) -> dict[str, object]:
         "environment": session.environment,
         "steps": [_step_value(step) for step in session.steps],
         "snapshot": session.snapshot,
+    }
+
+
+def _measures_lines(session: Session) -> list[str]:
+    found = [["", f"{part}:", *measures_report.lines(session, part)] for part in measures_report.PARTS]
+    return [line for part in found for line in part][1:]
+
+
+def _measures_value(session: Session) -> dict[str, object]:
+    snapshot = session.snapshot
+    if snapshot is None:
+        return {"measures": None}
+    looked = figures.measures_of(session)
+    rows = [row for row in snapshot.rows if row.prunable]
+    return {
+        "measures": {
+            "looked_closely": looked,
+            "effective_sparsity": looked and figures.effective_sparsity(snapshot, looked),
+            "no_gradient": looked and looked.idle_share,
+            "compression": figures.compressions(snapshot, looked),
+            "macs_nonzero": figures.macs_nonzero(snapshot),
+            "flops": 2 * snapshot.macs,
+            "unique": sum(map(figures.unique_parameters, rows)),
+            "saved": figures.saved_parameters(rows),
+            "bits": sum(map(figures.bits, rows)),
+            "f_of_k": {split: figures.trade_off(snapshot, split) for split in snapshot.accuracy},
+            "frozen": figures.frozen_share(snapshot),
+            "layers": {row.name: {"cut": row.channels_cut, **figures.zero_shares(row)} for row in rows},
+            "classes": {
+                split: figures.class_figures(snapshot, split, figures.dense_accuracy(session, split))
+                for split in snapshot.accuracy
+            },
+        }
     }
 
 

@@ -57,7 +57,7 @@ from labbench.session.events import (
     Trust,
 )
 from labbench.session.jsonl import decode_request, encode
-from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Note, Value
+from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Measure, Note, Value
 from labbench.session.own import is_own
 
 Options: TypeAlias = tuple[tuple[str, Value], ...]
@@ -157,7 +157,7 @@ class Worker:
         before = self.timeline.state
         applied = self.timeline.do(operation, self.tools, self.measure)
         remarks = applied.remarks
-        if "validation" not in applied.state.accuracy and not isinstance(operation, Note | Evaluate):
+        if "validation" not in applied.state.accuracy and not isinstance(operation, Note | Evaluate | Measure):
             remarks = (*remarks, "not measured: stopped")
         self.emit(
             Finished(
@@ -165,6 +165,7 @@ class Worker:
                 snapshot=None if applied.state is before else snapshot(applied.state),
                 remarks=remarks,
                 seconds=round(time.perf_counter() - began, 3),
+                measures=applied.measures,
             )
         )
 
@@ -185,7 +186,7 @@ class Worker:
         """What an operation would do. Training, loading and measuring are not tried."""
         state = self.timeline.state
         try:
-            if isinstance(operation, Load | Finetune | Evaluate):
+            if isinstance(operation, Load | Finetune | Evaluate | Measure):
                 raise BenchError(f"no preview of {operation.describe()}")
             tools = Tools(self.data, stopped=self.awaited, own=self.own, gradients=self._gradients)
             applied = apply(operation, state, tools)

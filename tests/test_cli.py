@@ -269,6 +269,21 @@ def test_show_gives_json(run: Run, session: Path, lesson: Path) -> None:
     assert json.loads("\n".join(run("show", lesson, "--json")[1]))["steps"][2]["epochs"] == 3
 
 
+def test_show_gives_every_measure_as_text_and_as_json(run: Run, session: Path) -> None:
+    code, out, _ = run("show", session, "--measures")
+    words = "\n".join(out)
+    assert code == 0
+    assert [line for line in out if line in ("model:", "layers:", "classes:", "confusion:")] == [
+        "model:", "layers:", "classes:", "confusion:",
+    ]  # fmt: skip
+    assert "fewer (1)" in words and "the operation measure does" in words
+    value = json.loads("\n".join(run("show", session, "--measures", "--json")[1]))
+    assert value["measures"]["looked_closely"] is None
+    assert len(value["measures"]["compression"]) == 2
+    assert value["measures"]["layers"].keys() == {row["name"] for row in value["snapshot"]["rows"] if row["prunable"]}
+    assert "measures" not in json.loads("\n".join(run("show", session, "--json")[1]))
+
+
 def test_show_gives_a_session_back_as_a_recipe(run: Run, session: Path, lesson: Path) -> None:
     code, out, _ = run("show", session, "--recipe")
     assert code == 0

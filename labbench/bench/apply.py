@@ -1,12 +1,15 @@
 """The one function that makes a new state from an operation. It checks before it acts and never changes the state it
 was given; undo and redo are walks over states and belong to the timeline."""
 
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from labbench.bench import cutting, pruning
 from labbench.bench.choice import checked_options, choose, choose_unfrozen, shortened
+from labbench.bench.closely import look_closely
 from labbench.bench.clustering import cluster
 from labbench.bench.errors import BenchError, NothingLeft, never
 from labbench.bench.finetune import finetune
@@ -19,6 +22,7 @@ from labbench.bench.state import State
 from labbench.bench.threads import one_thread
 from labbench.session.check import listed
 from labbench.session.events import Metric, Progress, Sparsity
+from labbench.session.measures import Measures
 from labbench.session.operations import (
     AnyOperation,
     Cluster,
@@ -26,13 +30,17 @@ from labbench.session.operations import (
     Finetune,
     Freeze,
     Load,
+    Measure,
     Note,
     Prune,
     Redo,
     Undo,
     Unfreeze,
     Unprune,
+    percent,
 )
+
+ROUNDING = 1e-9  # a share that is met exactly is met, whatever floats say
 
 
 def nobody(_: Progress | Metric | Sparsity) -> None:
@@ -60,6 +68,8 @@ class Applied(NamedTuple):
     operation: AnyOperation
     """As it was done: doing it again gives the same."""
     remarks: tuple[str, ...] = ()
+    measures: Measures | None = None
+    """What a look found that changes nothing."""
 
 
 def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied:
@@ -85,6 +95,9 @@ def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied
             return Applied(*finetune(operation, state, tools.report, tools.stopped))
         case Evaluate():
             return Applied(measured(state, operation.split, tools.report, tools.stopped), operation)
+        case Measure():
+            found = look_closely(operation, state, tools.data, tools.report, tools.stopped)
+            return Applied(state, operation, measures=found)
         case Note():
             return Applied(state, operation)
         case Undo() | Redo():
@@ -94,12 +107,42 @@ def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied
 def freeze(operation: Freeze, state: State) -> Applied:
     """The state with more names frozen. Norms can be named themselves, too, or by a glob that matches only norms."""
     chosen = choose(state, operation.layers, norms=True)
-    names = {name for name in chosen.layers if name in chosen.prunable or name in chosen.literal} or set(chosen.layers)
+    remarks: tuple[str, ...] = ()
+    if operation.types != "all" or operation.first < 1:
+        names = set(first_of(operation, state, chosen.layers))
+        remarks = (f"that is {shortened([name for name in chosen.layers if name in names])}",)
+    else:
+        named = {name for name in chosen.layers if name in chosen.prunable or name in chosen.literal}
+        names = named or set(chosen.layers)
     if operation.norms:
         names |= {layer.norm for layer in state.layers if layer.name in names and layer.norm}
     if names <= state.frozen:
         raise BenchError(f"already frozen: {shortened(sorted(names))}")
-    return Applied(replace(state, frozen=state.frozen | names), operation)
+    return Applied(replace(state, frozen=state.frozen | names), operation, remarks)
+
+
+def first_of(operation: Freeze, state: State, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Of these, the conv and linear layers that `types`, `first` and `of` leave, in forward order.
+
+    The first x of L layers are round(x·L). The first x of the weights are the most layers from the first on that
+    together hold no more than that share: never more is frozen than was asked. Raises `BenchError` where that is none.
+    """
+    wanted = ("conv", "linear") if operation.types == "all" else (operation.types,)
+    layers = [layer for layer in state.layers if layer.name in names and layer.kind in wanted]
+    if not layers:
+        raise BenchError(f"no {' or '.join(wanted)} layer is named by {listed(operation.layers)}")
+    if operation.of == "layers":
+        count, least = round(operation.first * len(layers)), 0.5 / len(layers)
+    else:
+        whole = sum(layer.weights for layer in layers)
+        shares = [total / whole for total in itertools.accumulate(layer.weights for layer in layers)]
+        count, least = sum(share <= operation.first + ROUNDING for share in shares), shares[0]
+    if not count:
+        raise BenchError(
+            f"the first {percent(operation.first)} of {len(layers)} layers' {operation.of} is no layer at all; "
+            f"{layers[0].name} alone needs {percent(math.ceil(1000 * least + 1) / 1000)}"
+        )
+    return tuple(layer.name for layer in layers[:count])
 
 
 def unfreeze(operation: Unfreeze, state: State) -> Applied:

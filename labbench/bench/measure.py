@@ -1,7 +1,7 @@
 """Figures of a model: accuracy on a split, counts per layer, MACs, the fingerprint. Changes nothing."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -37,6 +37,7 @@ def evaluate(
     classes = len(data.classes)
     confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
     losses: list[Tensor] = []
+    among_five = torch.zeros((), dtype=torch.int64, device=device)
     was_training = model.training
     model.eval()
     try:
@@ -48,14 +49,24 @@ def evaluate(
                 logits = model(data.normalized(images)).float()
                 losses.append(F.cross_entropy(logits, truth, reduction="sum"))
                 confusion += torch.bincount(truth * classes + logits.argmax(1), minlength=classes * classes)
+                among_five += among_best(logits, truth, 5).sum()
                 report(Progress(phase="measure", fraction=min(1.0, (start + EVALUATION_BATCH) / len(x))))
     finally:
         model.train(was_training)
     loss = float(torch.stack(losses).cpu().double().mean()) * len(losses) / len(x)
-    return accuracy_of(confusion.view(classes, classes).cpu(), loss, data.classes)
+    top5 = int(among_five) / len(x) if classes > 5 else None
+    return accuracy_of(confusion.view(classes, classes).cpu(), loss, data.classes, top5)
 
 
-def accuracy_of(confusion: Tensor, loss: float, classes: tuple[str, ...]) -> Accuracy:
+def among_best(logits: Tensor, truth: Tensor, count: int) -> Tensor:
+    """Whether each true class is among the `count` best answers: bool of length N. Of equals the first is the best."""
+    own = logits.gather(1, truth[:, None])
+    earlier = torch.arange(logits.shape[1], device=logits.device) < truth[:, None]
+    better = (logits > own) | ((logits == own) & earlier)
+    return ((better.sum(1) < count) & ~own[:, 0].isnan()) | (logits.argmax(1) == truth)
+
+
+def accuracy_of(confusion: Tensor, loss: float, classes: tuple[str, ...], top5: float | None = None) -> Accuracy:
     """Figures from a confusion matrix (row = true class) and the mean loss. Classes without images do not count."""
     seen = confusion.sum(1)
     recall = (confusion.diag().double() / seen).nan_to_num(nan=2.0)
@@ -68,6 +79,7 @@ def accuracy_of(confusion: Tensor, loss: float, classes: tuple[str, ...]) -> Acc
         worst_class=classes[worst],
         loss=finite(loss),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
+        top5=top5,
     )
 
 
@@ -81,7 +93,6 @@ def snapshot(state: State, *, final: bool = True) -> Snapshot:
     now = {layer.name: layer for layer in trace_layers(state.model, state.data.shape, state.device)}
     rows = tuple(row(state, layer, now[layer.name]) for layer in state.layers)
     prunable = [r for r in rows if r.prunable]
-    parameters = list(state.model.parameters())
     return Snapshot(
         model=state.load.model,
         dataset=state.load.dataset,
@@ -95,8 +106,8 @@ def snapshot(state: State, *, final: bool = True) -> Snapshot:
         ),
         whole=Total(
             loaded=sum(layer.parameters for layer in state.layers),
-            now=sum(p.numel() for p in parameters),
-            nonzero=sum(int(p.count_nonzero()) for p in parameters),
+            now=sum(p.numel() for p in state.model.parameters()),
+            nonzero=sum(int(p.count_nonzero()) for p in effective_parameters(state.model)),
         ),
         unique=sum(r.filters_unique * (r.weights // max(r.channels, 1)) for r in prunable),
         macs=sum(r.macs for r in rows),
@@ -131,12 +142,17 @@ def row(state: State, loaded: Layer, now: Layer) -> LayerRow:
     weight = state.weight(loaded.name)
     clusters = state.clusters.get(loaded.name)
     counts, limit = histogram(weight)
+    alive = weight != 0
+    kernels = alive.reshape(*weight.shape[:2], -1).any(2) if loaded.prunable else None
     return LayerRow(
         **{name: getattr(made, name) for name in made.__struct_fields__}
         | {
             "shape": tuple(weight.shape),
             "nonzero": int(weight.count_nonzero()),
-            "filters_zero": int((weight.flatten(1) == 0).all(1).sum()) if weight.dim() > 1 else 0,
+            "filters_zero": 0 if kernels is None else _zeros(kernels.any(1)),
+            "inputs_zero": None if kernels is None else _zeros(kernels.any(0)),
+            "kernels_zero": None if kernels is None else _zeros(kernels),
+            "columns_zero": None if kernels is None else _zeros(alive.flatten(1).any(0)),
             "filters_unique": unique_filters(weight),
             "clusters": 0 if clusters is None else int(clusters.max()) + 1,
             "norm": finite(float(weight.cpu().double().norm())),
@@ -144,6 +160,21 @@ def row(state: State, loaded: Layer, now: Layer) -> LayerRow:
             "limit": limit,
         }
     )
+
+
+def _zeros(alive: Tensor) -> int:
+    return alive.numel() - int(alive.count_nonzero())
+
+
+def effective_parameters(model: nn.Module) -> Iterator[Tensor]:
+    """Every parameter as the forward pass uses it.
+
+    Under `torch.nn.utils.prune` the one that is stored is `weight_orig`, whose zeros are in `weight_mask`.
+    """
+    buffers = dict(model.named_buffers())
+    for name, parameter in model.named_parameters():
+        mask = buffers.get(f"{name.removesuffix('_orig')}_mask") if name.endswith("_orig") else None
+        yield parameter.detach() if mask is None else parameter.detach() * mask
 
 
 def histogram(weight: Tensor) -> tuple[tuple[int, ...], float]:

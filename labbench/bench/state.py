@@ -116,8 +116,9 @@ class State:
         return self.model.get_submodule(name)
 
     def weight(self, name: str) -> Tensor:
-        """The weight tensor of a layer, detached: out × in × …"""
-        return weight_of(self.model, name).detach()
+        """The weight tensor of a layer as the forward pass uses it, detached: out × in × …"""
+        weight: Tensor = self.module(name).weight  # type: ignore[assignment]  # a module gives anything
+        return weight.detach()
 
     def copy_model(self) -> nn.Module:
         """A copy that may be changed, in eval mode, every parameter trainable."""

@@ -15,7 +15,7 @@ from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.loading import fresh
 from labbench.bench.measure import fingerprint
 from labbench.bench.state import State
-from labbench.session.operations import AnyOperation, Evaluate, Load, Note, Redo, Undo
+from labbench.session.operations import AnyOperation, Evaluate, Load, Measure, Note, Redo, Undo
 from labbench.session.session import walk
 
 IN_MEMORY = 6  # states: enough to step back and forth without the disk; a ResNet-18 is 45 MB
@@ -52,7 +52,7 @@ class Timeline:
             return self._walk(operation, tools, measure)
         applied = apply(operation, self.state, tools)
         made = measure(applied.state)
-        if isinstance(operation, Note | Evaluate):
+        if isinstance(operation, Note | Evaluate | Measure):
             if self.done:
                 self._remember(self.done[-1].key, made)
             return applied._replace(state=made)

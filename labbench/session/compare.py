@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from labbench.session.events import Environment, Finished, Ready
+from labbench.session.measures import Measures
 from labbench.session.operations import Load, Note, Operation, Prune
 from labbench.session.session import Session
 from labbench.session.snapshot import Accuracy, LayerRow, Snapshot, Total
@@ -20,6 +21,8 @@ COUNTS = (
 )
 """What must be equal on any machine, layer by layer; so must these two, unless a global cut shared them out:"""
 SHARED_OUT = ("nonzero", "filters_unique")
+LATER = ("inputs_zero", "kernels_zero", "columns_zero")
+"""Figures of a layer that recordings made before they were counted have as null."""
 SETTINGS = ("labbench", "python", "torch", "torch_pruning", "sklearn", "numpy", "machine", "threads")
 
 
@@ -66,6 +69,10 @@ def elsewhere(recorded: Environment | None, here: Environment) -> bool:
 def judge(recorded: Finished, repeated: Finished, changes: Sequence[Operation], away: bool) -> Judgment:
     """The verdict for one step. `changes` are those in effect after it; `away`: it was recorded `elsewhere`."""
     old, new = recorded.snapshot, repeated.snapshot
+    if old is not None and new is not None:
+        new = as_counted_then(old, new)
+    if recorded.measures != repeated.measures and recorded.measures and repeated.measures:
+        return _looked(recorded.measures, repeated.measures, away)
     if old is None or new is None:
         if old is new:
             return Judgment(Verdict.IDENTICAL)
@@ -93,6 +100,25 @@ def other_code(recorded: Sequence[Operation], changes: Sequence[Operation], step
     return f"{now[0].model} is not the code that was recorded"
 
 
+def as_counted_then(old: Snapshot, new: Snapshot) -> Snapshot:
+    """The new snapshot without the figures that an older recording does not have."""
+    then = {row.name: row for row in old.rows}
+    rows = [
+        msgspec.structs.replace(
+            row,
+            **{name: None for name in LATER if row.name in then and getattr(then[row.name], name) is None},
+        )
+        for row in new.rows
+    ]
+    accuracy = {
+        split: msgspec.structs.replace(found, top5=None)
+        if split in old.accuracy and old.accuracy[split].top5 is None
+        else found
+        for split, found in new.accuracy.items()
+    }
+    return msgspec.structs.replace(new, rows=tuple(rows), accuracy=accuracy)
+
+
 def band(accuracy: Accuracy) -> float:
     """By how much an accuracy may differ on another machine."""
     error = math.sqrt(accuracy.top1 * (1 - accuracy.top1) / accuracy.images) if accuracy.images else 0.0
@@ -111,6 +137,19 @@ def unequal(old: Snapshot, new: Snapshot) -> Iterator[str]:
         yield from _fields(f"{split}: ", old.accuracy[split], new.accuracy[split])
     if old.fingerprint and new.fingerprint:
         yield from _pair("weights: ", "fingerprint", old.fingerprint, new.fingerprint)
+
+
+def _looked(old: Measures, new: Measures, away: bool) -> Judgment:
+    pairs = [
+        (f"{left.name}: ", name, getattr(left, name), getattr(right, name))
+        for left, right in zip(old.layers, new.layers, strict=False)
+        for name in left.__struct_fields__
+    ]
+    pairs += [("", name, getattr(old, name), getattr(new, name)) for name in ("stored", "stored_loaded")]
+    said = next((found for pair in pairs for found in _pair(*pair)), "the layers are not the same")
+    if away:
+        return Judgment(Verdict.INCOMPARABLE, f"{said} (gradients and bytes depend on the machine)")
+    return Judgment(Verdict.DIFFERS, said)
 
 
 def _tolerant(old: Snapshot, new: Snapshot, changes: Sequence[Operation]) -> Judgment:

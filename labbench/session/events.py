@@ -5,6 +5,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from labbench.session.catalogue import Catalogue
+from labbench.session.measures import Measures
 from labbench.session.operations import AnyOperation
 from labbench.session.snapshot import Snapshot
 
@@ -92,6 +93,8 @@ class Finished(Event, frozen=True):
     remarks: tuple[str, ...] = ()
     """What the user should know: layers left out and why, asked against achieved."""
     seconds: float = 0.0
+    measures: Measures | None = None
+    """What `Measure` found."""
 
 
 class Failed(Event, frozen=True):

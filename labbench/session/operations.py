@@ -46,11 +46,24 @@ class Load(Operation, frozen=True):
 class Freeze(Operation, frozen=True):
     """Keep layers as they are through finetuning"""
 
-    layers: LayerNames
+    layers: LayerNames = ("*",)
+    types: Annotated[Literal["all", "conv", "linear"], Meta(description="only layers of this type")] = "all"
+    first: Annotated[
+        float, Meta(gt=0, le=1, description="of these layers only the first, in forward order: so much of them")
+    ] = 1.0
+    of: Annotated[
+        Literal["layers", "weights"],
+        Meta(description="first counts layers (rounded), or weights (as many layers as hold no more)"),
+    ] = "layers"
     norms: Annotated[bool, Meta(description="hold the norm behind each layer too: its scale and its statistics")] = True
 
     def describe(self) -> str:
-        return f"freeze {_names(self.layers)}" + ("" if self.norms else " but not the norms behind")
+        first = f"the first {percent(self.first)} of " if self.first < 1 else ""
+        counted = "the weights of " if first and self.of == "weights" else ""
+        kind = {"all": "", "conv": " (convolutions)", "linear": " (linear)"}[self.types]
+        return f"freeze {first}{counted}{_names(self.layers)}{kind}" + (
+            "" if self.norms else " but not the norms behind"
+        )
 
 
 class Unfreeze(Operation, frozen=True):
@@ -173,6 +186,20 @@ class Evaluate(Operation, frozen=True):
         return f"evaluate on {self.split}"
 
 
+class Measure(Operation, frozen=True):
+    """Look closely: paths, gradients, distinct values, stored bytes
+
+    Changes nothing. The weights that lie on no path from input to output, those that never get a gradient from a few
+    training batches (half of them with random labels), the distinct values, and the bytes of a compressed file.
+    """
+
+    batches: Annotated[int, Meta(ge=2, le=1000, description="training batches of 64 whose gradients are looked at")] = 8
+    seed: Seed = 0
+
+    def describe(self) -> str:
+        return f"look closely ({self.batches} batches)"
+
+
 class Undo(Operation, frozen=True):
     """Take back the last change of the model"""
 
@@ -192,14 +219,14 @@ class Note(Operation, frozen=True):
 
 
 AnyOperation: TypeAlias = (
-    Load | Freeze | Unfreeze | Prune | Unprune | Cluster | Finetune | Evaluate | Undo | Redo | Note
+    Load | Freeze | Unfreeze | Prune | Unprune | Cluster | Finetune | Evaluate | Measure | Undo | Redo | Note
 )
 Change: TypeAlias = Load | Freeze | Unfreeze | Prune | Unprune | Cluster | Finetune
 """The operations that make a new state; undo and redo walk over these, notes and evaluations change nothing."""
 
 OPERATIONS: dict[str, type[Operation]] = {
     kind.__name__.lower(): kind
-    for kind in (Load, Freeze, Unfreeze, Prune, Unprune, Cluster, Finetune, Evaluate, Undo, Redo, Note)
+    for kind in (Load, Freeze, Unfreeze, Prune, Unprune, Cluster, Finetune, Evaluate, Measure, Undo, Redo, Note)
 }
 
 

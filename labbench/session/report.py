@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 
 from labbench.session.events import Exported
+from labbench.session.figures import Share, frozen_share
 from labbench.session.operations import Note, Operation
 from labbench.session.session import Step
 from labbench.session.snapshot import Snapshot, Total
@@ -120,6 +121,8 @@ def totals(snapshot: Snapshot) -> list[str]:
         f"distinct weights  {snapshot.unique:,} to be stored",
         f"MACs an image     {snapshot.macs:,} of {snapshot.macs_loaded:,}",
     ]
+    if (frozen := frozen_share(snapshot)).layers:
+        lines.append(f"frozen            {frozen_words(frozen)}")
     for split, found in snapshot.accuracy.items():
         loss = ABSENT if found.loss is None else f"{found.loss:.4f}"
         lines.append(
@@ -127,6 +130,13 @@ def totals(snapshot: Snapshot) -> list[str]:
             f"worst {plain(found.worst_class)} {share(found.worst)}, loss {loss})"
         )
     return lines
+
+
+def frozen_words(frozen: Share) -> str:
+    """How much is frozen, of the layers and of the weights; two decimals where that is next to nothing."""
+    decimals = 2 if 0 < frozen.of_weights < 0.01 else 1
+    weights = f"{100 * frozen.of_weights:.{decimals}f} % of their weights"
+    return f"{frozen.layers} of {frozen.layers_all} layers ({share(frozen.of_layers)}), {weights}"
 
 
 def columns(rows: Sequence[Sequence[str]], left: Sequence[bool]) -> list[str]:

@@ -17,7 +17,7 @@ from labbench.session.events import (
     Sparsity,
     Started,
 )
-from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Note, Operation, Redo, Undo
+from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Measure, Note, Operation, Redo, Undo
 from labbench.session.snapshot import Snapshot
 
 Item = TypeVar("Item")
@@ -39,7 +39,7 @@ def walk(
             if not undone:
                 raise ValueError("nothing to redo: nothing was undone since the last change")
             return (*done, undone[-1]), undone[:-1]
-        case Note() | Evaluate():
+        case Note() | Evaluate() | Measure():
             return done, undone
         case _:
             return (*done, item), ()

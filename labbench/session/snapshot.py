@@ -23,6 +23,13 @@ class LayerRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     masked: bool = False
     """Whether zeros of this layer are held at zero through finetuning."""
     filters_zero: int = 0
+    """All-zero filters, W[o]: rows of the weight as a matrix of outputs × (inputs · kh · kw)."""
+    inputs_zero: int | None = None
+    """Input channels that no filter reads, W[:, i]; null here and below: recorded before it was counted."""
+    kernels_zero: int | None = None
+    """All-zero slices W[o, i]; of a linear layer these are its single weights."""
+    columns_zero: int | None = None
+    """All-zero columns of that matrix: one place of all filters."""
     filters_unique: int = 0
     """Distinct filters; all of them unless the layer was clustered or emptied."""
     clusters: int = 0
@@ -47,6 +54,16 @@ class LayerRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def sparsity(self) -> float:
         """1 − nonzero / loaded: what is gone, masked and cut alike, as a fraction."""
         return 1 - self.nonzero / self.weights_loaded if self.weights_loaded else 0.0
+
+    @property
+    def channels_cut(self) -> float:
+        """Structured prune ratio, 1 − channels / loaded, as a fraction: what is cut away leaves no zero to count."""
+        return 1 - self.channels / self.channels_loaded if self.channels_loaded else 0.0
+
+    @property
+    def macs_nonzero(self) -> int:
+        """The MACs of the weights that are not zero: each weight takes part in equally many."""
+        return self.macs // self.weights * self.nonzero if self.weights else 0
 
 
 class Total(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,6 +98,8 @@ class Accuracy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Mean cross entropy; null when it is not finite."""
     confusion: tuple[tuple[int, ...], ...]
     """Row = true class, column = answer."""
+    top5: float | None = None
+    """Share of images whose class is among the five best answers; null where there are no more than five classes."""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -102,6 +102,24 @@ ACTIONS: tuple[Action, ...] = (
         BENCH,
         CHANGE,
     ),
+    Action(
+        "freeze_share",
+        ("z",),
+        "freeze a share",
+        "Freeze by type, or the first so many percent of the layers or of the weights; the form says how much.",
+        "Operations",
+        BENCH,
+        CHANGE,
+    ),
+    Action(
+        "measure",
+        ("M",),
+        "look closely",
+        "Find the weights on no path, those without a gradient, distinct values and stored bytes; changes nothing.",
+        "Operations",
+        BENCH,
+        CHANGE,
+    ),
     Action("evaluate", ("e",), "evaluate", "Measure accuracy on the test split.", "Operations", BENCH, CHANGE),
     Action(
         "stop",
@@ -155,6 +173,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("sparsity", ("3",), "sparsity", "Show the sparsity over all finetuning.", "Curves"),
     Action("histogram", ("4",), "histogram", "Show the weights of the layer under the cursor.", "Curves"),
     Action("log_axis", ("y",), "log axis", "Draw the loss on a logarithmic axis, or on a linear one again.", "Curves"),
+    Action(
+        "measures",
+        ("m",),
+        "measures",
+        "Show every measure: the model, its layers, each class against the dense model, the confusion matrix.",
+        "Curves",
+    ),
     Action("pane_next", ("tab", "]"), "next pane", "Go to the next pane; in a small terminal, show it.", "Panes"),
     Action("pane_previous", ("shift+tab", "["), "previous pane", "Go to the pane before.", "Panes"),
     # session

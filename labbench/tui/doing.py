@@ -8,12 +8,14 @@ from labbench import folders
 from labbench.session.catalogue import Knob, knobs_of
 from labbench.session.check import convert
 from labbench.session.events import EXPORT_FORMATS, Export
+from labbench.session.figures import measures_of
 from labbench.session.operations import (
     AnyOperation,
     Evaluate,
     Finetune,
     Freeze,
     Load,
+    Measure,
     Note,
     Prune,
     Redo,
@@ -28,11 +30,12 @@ from labbench.tui.screens.about import AboutScreen
 from labbench.tui.screens.form import OperationForm
 from labbench.tui.screens.help import HelpScreen
 from labbench.tui.screens.log import LogScreen
+from labbench.tui.screens.measures import MeasuresScreen
 from labbench.tui.screens.note import NoteForm, PathForm
 from labbench.tui.screens.open import OpenScreen
 from labbench.tui.screens.reader import Reader
 from labbench.tui.widgets.caption import latest_note
-from labbench.tui.widgets.columns import describe
+from labbench.tui.widgets.columns import describe, measured
 from labbench.tui.words import file_name
 
 if TYPE_CHECKING:
@@ -94,6 +97,22 @@ def prune(app: "LabbenchApp") -> None:
     app.push_screen(form, take)
 
 
+def freeze_share(app: "LabbenchApp") -> None:
+    """Ask which of the marked layers, or of all, to freeze."""
+    table = app.bench.table
+    layers = table.chosen if table.marks else ALL
+    form = OperationForm("freeze", app.catalogue, app.shown.session.snapshot, layers, app.settings.last("freeze"))
+    app.push_screen(form, app.perform_chosen)
+
+
+def measures(app: "LabbenchApp") -> None:
+    """Show every measure of the model."""
+    if app.shown.session.snapshot:
+        app.push_screen(MeasuresScreen(app.shown.session))
+    else:
+        app.say("nothing to measure yet")
+
+
 def note(app: "LabbenchApp") -> None:
     """Ask for a remark."""
 
@@ -152,7 +171,9 @@ def read(app: "LabbenchApp") -> None:
     elif app.playback and words:
         app.push_screen(Reader("Note", words))
     elif row:
-        app.push_screen(Reader(row.name, describe(row)))
+        found = measures_of(app.shown.session)
+        words = "\n".join([describe(row), *(measured(row, found) if row.prunable else [])])
+        app.push_screen(Reader(row.name, words))
     else:
         app.say("nothing to read yet")
 
@@ -184,7 +205,10 @@ DOING: dict[str, Doing] = {
     "prune": prune,
     "cluster": _form("cluster"),
     "finetune": _form("finetune"),
+    "freeze_share": freeze_share,
     "evaluate": lambda app: app.desk.perform(Evaluate()),
+    "measure": lambda app: app.desk.perform(Measure()),
+    "measures": measures,
     "undo": lambda app: app.desk.perform(Undo()),
     "redo": lambda app: app.desk.perform(Redo()),
     "stop": lambda app: app.desk.stop(),

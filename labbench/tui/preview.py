@@ -9,7 +9,9 @@ from textual.widgets import Static
 
 from labbench.session.catalogue import Catalogue
 from labbench.session.events import Previewed
-from labbench.session.operations import AnyOperation, Evaluate, Finetune, percent
+from labbench.session.figures import frozen_share
+from labbench.session.operations import AnyOperation, Evaluate, Finetune, Measure, percent
+from labbench.session.report import frozen_words
 from labbench.session.snapshot import LayerRow, Snapshot
 from labbench.tui import words
 
@@ -93,7 +95,9 @@ def totals(before: Snapshot, after: Snapshot) -> list[Content]:
         second[0] += ": zeros are multiplied too, no faster"
     if after.unique != before.unique and after.prunable.nonzero == before.prunable.nonzero:
         second.append(f"distinct weights {_arrow(words.count(before.unique), words.count(after.unique))}")
-    return [Content(" · ".join(first)), Content(" · ".join(second))]
+    was, is_now = frozen_share(before), frozen_share(after)
+    frozen = [Content(f"frozen: {frozen_words(is_now)}")] if was.layers != is_now.layers else []
+    return [*frozen, Content(" · ".join(first)), Content(" · ".join(second))]
 
 
 def promise(operation: AnyOperation | None, snapshot: Snapshot | None, catalogue: Catalogue) -> Content:
@@ -108,6 +112,8 @@ def promise(operation: AnyOperation | None, snapshot: Snapshot | None, catalogue
             )
         case Evaluate():
             return Content(f"measures accuracy on the {operation.split} images; the model stays as it is")
+        case Measure():
+            return Content("looks for weights on no path, weights without a gradient, distinct values, stored bytes")
     return Content("")
 
 
@@ -131,7 +137,7 @@ def _held(snapshot: Snapshot) -> list[str]:
     masked = [row.name for row in snapshot.rows if row.masked]
     lines = []
     if frozen:
-        lines.append(f"frozen, stay as they are: {', '.join(frozen)}")
+        lines.append(f"frozen, stay as they are: {', '.join(frozen)} ({frozen_words(frozen_share(snapshot))})")
     if masked:
         lines.append(f"zeros stay zero in: {', '.join(masked)}")
     return lines

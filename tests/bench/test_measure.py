@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from bench_examples import CPU, Opened, Small, distinct, do, noise, state_of, untouched, with_weights
-from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_score
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_score, top_k_accuracy_score
 from torch import nn
+from torch.nn.utils import prune as hooked
 from torch.utils.flop_counter import FlopCounterMode
 
 from labbench.bench.errors import Stopped
-from labbench.bench.measure import accuracy_of, evaluate, fingerprint, histogram, snapshot, unique_filters
+from labbench.bench.measure import accuracy_of, among_best, evaluate, fingerprint, histogram, snapshot, unique_filters
 from labbench.bench.state import State, trace_layers
 from labbench.session.events import Progress
 from labbench.session.operations import Cluster, Evaluate, Finetune, Freeze, Prune, Unprune
@@ -75,7 +76,66 @@ def test_macs_of_groups_and_of_layers_that_are_called_twice() -> None:
     assert [(layer.name, layer.macs) for layer in layers] == [("conv", 2 * 36 * 4 * 2 * 9), ("unused", 0)]
 
 
+class OwnConv(nn.Conv2d):
+    """A subclass, as own models have them."""
+
+
+LAYERS = {
+    "groups": nn.Sequential(nn.Conv2d(4, 8, 3, groups=4), nn.BatchNorm2d(8), nn.ReLU()),
+    "depthwise": nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False), nn.Conv2d(4, 6, 1)),
+    "subclass": nn.Sequential(OwnConv(4, 5, 3, stride=2, dilation=2, padding=2), nn.Hardswish()),
+    "one dimension": nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 3, 5, stride=2), nn.GroupNorm(1, 3)),
+    "linear": nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(16, 7), nn.Sigmoid(), nn.Linear(7, 3)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_macs_count_convolutions_and_linear_layers_of_one_image_and_nothing_else(name: str) -> None:
+    layers = trace_layers(LAYERS[name].eval(), (4, 8, 8), CPU)
+    for batch in (1, 5):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            LAYERS[name](torch.zeros(batch, 4, 8, 8))
+        assert 2 * batch * sum(layer.macs for layer in layers) == counter.get_total_flops()
+    assert all(layer.macs == 0 for layer in layers if layer.kind == "norm")
+
+
+def test_macs_of_what_is_not_zero_are_those_of_a_loop_over_weights_and_places(small: Small) -> None:
+    state = do(small(), Prune(amount=0.7))
+    places = {"conv1": 64, "layer1.0.conv1": 64, "layer2.0.conv1": 16, "fc": 1}
+    for name, count in places.items():
+        assert row(state, name).macs_nonzero == sum(count for value in state.weight(name).flatten() if value != 0)
+
+
 # Accuracy
+
+
+def test_top_5_is_that_of_scikit_learn_and_where_it_means_nothing_there_is_none(opened: Opened) -> None:
+    state = do(opened("lenet-300-100"), Finetune(epochs=1, lr=0.02, augment=False))
+    x, y = state.data.on(CPU)["test"]
+    with torch.no_grad():
+        logits = state.model(state.data.normalized(x))
+    found = evaluate(state.model, state.data, CPU, "test", lambda _: None)
+    assert found.top5 == pytest.approx(top_k_accuracy_score(y, logits, k=5, labels=range(10)))
+    assert found.top5 is not None and found.top1 < found.top5 < 1
+    few = state_of(nn.Sequential(nn.Flatten(), nn.Linear(4, 5)), noise((1, 2, 2), classes=5))
+    assert evaluate(few.model, few.data, CPU, "test", lambda _: None).top5 is None
+
+
+def test_of_equal_answers_the_first_are_the_best_and_no_number_is_no_answer() -> None:
+    truth = torch.arange(8)
+    assert among_best(torch.zeros(8, 8), truth, 5).tolist() == [True] * 5 + [False] * 3
+    assert among_best(torch.full((8, 8), math.nan), truth, 5).tolist() == [True] + [False] * 7  # as argmax has it
+    assert among_best(torch.eye(8), truth, 1).all()
+
+
+def test_the_figures_are_of_every_image_and_not_of_the_last_batch(small: Small, monkeypatch) -> None:
+    monkeypatch.setattr("labbench.bench.measure.EVALUATION_BATCH", 50)
+    found = evaluate(small().model, small().data, CPU, "test", lambda _: None)
+    assert found.images == sum(map(sum, found.confusion)) == 110
+    x, y = small().data.on(CPU)["test"]
+    with torch.no_grad():
+        right = small().model(small().data.normalized(x)).topk(5, 1).indices == y[:, None]
+    assert found.top5 == pytest.approx(float(right.any(1).float().mean()))
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -208,6 +268,25 @@ def test_zero_filters_are_counted(small: Small) -> None:
     assert row(state, "layer2.0.conv2").filters_zero == 3
     assert row(state, "layer2.0.conv2").filters_unique == 14
     assert row(do(small(), Prune(amount=1.0)), "fc").filters_zero == 10
+
+
+def test_the_parameters_of_a_hooked_model_are_those_it_computes_with() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(16, 3))
+    hooked.l1_unstructured(model[0], "weight", amount=0.5)
+    figures = snapshot(state_of(model, noise((1, 4, 4), classes=3)), final=False)
+    assert sum(int(p.count_nonzero()) for p in model.parameters()) == 36 + 4 + 48 + 3  # the trap
+    assert (figures.rows[0].nonzero, figures.prunable.nonzero) == (18, 18 + 48)
+    assert (figures.whole.nonzero, figures.whole.now) == (18 + 4 + 48 + 3, 36 + 4 + 48 + 3)
+
+
+def test_zero_parts_of_a_grouped_convolution_are_counted() -> None:
+    weight = distinct((4, 2, 3, 3), 0)
+    weight[1] = 0
+    weight[:, 0] = 0
+    weight[:, 1, 2, 0] = 0
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Flatten(), nn.Linear(16, 3))
+    found = row(with_weights(state_of(model, noise((4, 4, 4), classes=3)), {"0": weight}), "0")
+    assert (found.filters_zero, found.inputs_zero, found.kernels_zero, found.columns_zero) == (1, 1, 5, 10)
 
 
 def test_totals_are_sums_over_the_model(small: Small) -> None:

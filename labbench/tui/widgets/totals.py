@@ -3,6 +3,8 @@
 from msgspec.structs import replace
 from rich.text import Text
 
+from labbench.session.figures import frozen_share
+from labbench.session.report import frozen_words
 from labbench.session.session import Session
 from labbench.session.snapshot import Accuracy, Snapshot, Total
 from labbench.tui.words import count, fitted, rate, short, times
@@ -12,13 +14,14 @@ LABEL = 12
 
 
 def totals(session: Session, width: int) -> Text:
-    """Three or four lines, each as much as fits."""
+    """Three to five lines, each as much as fits."""
     snapshot = session.snapshot
     if snapshot is None:
         return Text("")
     lines = [
         ("conv+linear", _weights(snapshot.prunable, live_nonzero(session), snapshot.unique)),
         ("whole model", _whole(snapshot, live_nonzero(session))),
+        *_frozen(snapshot),
         *((split, _accuracy(session, split)) for split in SPLITS if split in snapshot.accuracy),
     ]
     if not snapshot.accuracy:
@@ -47,6 +50,11 @@ def _weights(total: Total, live: int | None, unique: int) -> list[str]:
         times(ratio),
         f"{count(unique)} distinct",
     ]
+
+
+def _frozen(snapshot: Snapshot) -> list[tuple[str, list[str]]]:
+    frozen = frozen_share(snapshot)
+    return [("frozen", frozen_words(frozen).split(", "))] if frozen.layers else []
 
 
 def _whole(snapshot: Snapshot, live: int | None) -> list[str]:

@@ -37,7 +37,7 @@ def show(file: Path, form: str) -> int:
 
 
 def catalogue(what: str, json: bool) -> int:
-    """Print a menu: models, datasets, methods or operations."""
+    """Print a menu: models, datasets, methods, regularizers or operations."""
     entries: tuple[Entry, ...] = getattr(shipped(), what)
     if json:
         _print_json(entries)

@@ -28,6 +28,7 @@ from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.measure import measured, snapshot
 from labbench.bench.methods import METHODS
 from labbench.bench.models import MODELS
+from labbench.bench.regularizers import REGULARIZERS
 from labbench.bench.state import Data, State
 from labbench.bench.timeline import Timeline
 from labbench.session.catalogue import Catalogue, Entry, entry_of, knobs_of, operation_entries, options_type
@@ -50,7 +51,7 @@ from labbench.session.events import (
     Stop,
 )
 from labbench.session.jsonl import decode_request, encode
-from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Note, Value
+from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Note, Recalibrate, Value
 
 Options: TypeAlias = tuple[tuple[str, Value], ...]
 
@@ -165,7 +166,7 @@ class Worker:
         """What an operation would do. Training, loading and measuring are not tried."""
         state = self.timeline.state
         try:
-            if isinstance(operation, Load | Finetune | Evaluate):
+            if isinstance(operation, Load | Finetune | Recalibrate | Evaluate):
                 raise BenchError(f"no preview of {operation.describe()}")
             applied = apply(operation, state, Tools(self.data, stopped=never))
         except BenchError as error:
@@ -242,6 +243,7 @@ def catalogue() -> Catalogue:
         ),
         methods=tuple(_method_entry(name) for name in METHODS),
         operations=operation_entries(),
+        regularizers=tuple(_regularizer_entry(name) for name in REGULARIZERS),
     )
 
 
@@ -270,6 +272,13 @@ def _method_entry(name: str) -> Entry:
     function = method.select if method.GRANULARITY == "weight" else method.score
     facts = {"granularity": method.GRANULARITY}
     return entry_of(name, function.__doc__ or "", knobs_of(options_type(function)), facts)
+
+
+def _regularizer_entry(name: str) -> Entry:
+    penalty = REGULARIZERS[name].penalty
+    return entry_of(
+        name, penalty.__doc__ or "", knobs_of(options_type(penalty)), {"tensors": REGULARIZERS[name].TENSORS}
+    )
 
 
 def environment() -> Environment:

@@ -14,6 +14,7 @@ from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.finetune import finetune
 from labbench.bench.loading import Find, load
 from labbench.bench.measure import measured, unique_filters
+from labbench.bench.recalibrate import recalibrate
 from labbench.bench.state import State, weight_of
 from labbench.session.check import listed
 from labbench.session.events import Metric, Progress, Sparsity
@@ -26,6 +27,7 @@ from labbench.session.operations import (
     Load,
     Note,
     Prune,
+    Recalibrate,
     Redo,
     Undo,
     Unfreeze,
@@ -62,6 +64,16 @@ def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied
         return Applied(*load(operation, tools.data))
     if state is None:
         raise BenchError("no model is open: load one first")
+    applied = _apply(operation, state, tools)
+    made = applied.state
+    if isinstance(operation, Prune | Cluster):
+        made = replace(made, dense=state.dense or state)
+    if not isinstance(operation, Finetune | Evaluate | Note):
+        made = replace(made, paused=None)
+    return applied._replace(state=made)
+
+
+def _apply(operation: AnyOperation, state: State, tools: Tools) -> Applied:
     match operation:
         case Freeze():
             return freeze(operation, state)
@@ -77,11 +89,13 @@ def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied
                 return cluster(operation, state, tools)
         case Finetune():
             return Applied(*finetune(operation, state, tools.report, tools.stopped))
+        case Recalibrate():
+            return Applied(recalibrate(operation, state, tools.report, tools.stopped), operation)
         case Evaluate():
             return Applied(measured(state, operation.split, tools.report, tools.stopped), operation)
         case Note():
             return Applied(state, operation)
-        case Undo() | Redo():
+        case Load() | Undo() | Redo():
             raise BenchError("undo and redo walk over the timeline; there is no state to apply them to")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from labbench.session.catalogue import Catalogue, Entry, Knob, knobs_of
-from labbench.session.operations import OPERATIONS, AnyOperation, Load, Prune
+from labbench.session.operations import OPERATIONS, AnyOperation, Finetune, Load, Prune
 
 
 class BadInput(ValueError):
@@ -55,7 +55,8 @@ def check_fields(owner: str, knobs: Iterable[Knob], given: Mapping[str, object])
 
 
 def check_names(operation: AnyOperation, catalogue: Catalogue) -> None:
-    """Raise `BadInput` if the catalogue has no such model, data set or method, or not with these options."""
+    """Raise `BadInput` if the catalogue has no such model, data set, method or regularizer, or not with
+    these options."""
     match operation:
         case Load():
             dataset = _check_name("data set", operation.dataset, catalogue.datasets)
@@ -65,6 +66,8 @@ def check_names(operation: AnyOperation, catalogue: Catalogue) -> None:
         case Prune():
             method = _check_name("method", operation.method, catalogue.methods)
             check_fields(method.name, method.knobs, operation.options)
+        case Finetune() if operation.regularizer:
+            _check_name("regularizer", operation.regularizer, catalogue.regularizers)
         case _:
             pass
 

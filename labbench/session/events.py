@@ -48,7 +48,7 @@ class Progress(Event, frozen=True):
     """How far the running operation is. At most ten a second."""
 
     phase: str
-    """train, measure, cut, cluster, download, restore: one word for the bar."""
+    """train, measure, cut, cluster, recalibrate, download, restore: one word for the bar."""
     fraction: float
     """Of the whole operation, 0 to 1."""
     epoch: int = 0
@@ -70,7 +70,7 @@ class Metric(Event, frozen=True):
 
     name: str
     x: float
-    """Epochs since the run began."""
+    """Epochs since the operation began: a resumed run goes on where it was stopped."""
     y: float | None
     """null when it is not finite."""
 

@@ -85,6 +85,8 @@ def _session_lines(header: Header, session: Session) -> list[str]:
     lines += ["", *report.history(session.steps)] if lines else report.history(session.steps)
     if session.snapshot:
         lines += ["", *report.layer_table(session.snapshot), "", *report.totals(session.snapshot)]
+    if curves := report.curve_table(session):
+        lines += ["", *curves]
     if session.problem:
         lines += ["", f"it ended with: {report.plain(session.problem.error)}"]
     return lines

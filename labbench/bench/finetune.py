@@ -55,6 +55,8 @@ class Run:
     tied: list[tuple[nn.Parameter, Tensor, Tensor]]
     """A weight, the matrix that averages over each filter's cluster, and the first filter of each filter's cluster."""
     generator: torch.Generator
+    drawn: Tensor
+    """State of `generator` before the epoch under way was shuffled."""
     steps: int
     """In one epoch."""
     plateau: Plateau = field(default_factory=Plateau)
@@ -62,8 +64,6 @@ class Run:
     """Done, over all epochs."""
     first_step: int = 0
     """Where this operation began: above 0 where it goes on with a stopped run."""
-    drawn: Tensor = field(default_factory=lambda: torch.zeros(0))
-    """State of `generator` before the epoch under way was shuffled."""
     random: tuple[Tensor, ...] = ()
     """What dropout draws from, after the last step."""
     totals: Tensor = field(default_factory=lambda: torch.zeros(3))
@@ -132,6 +132,7 @@ def set_up(operation: Finetune, state: State) -> Run:
     scaled = precision_fits(operation, device)
     loose = {name: mask for name, mask in state.masks.items() if name not in state.frozen}
     tied = {n: c.to(device) for n, c in state.clusters.items() if operation.tied and n not in state.frozen}
+    generator = torch.Generator().manual_seed(operation.seed)
     return Run(
         operation=operation,
         state=state,
@@ -145,7 +146,8 @@ def set_up(operation: Finetune, state: State) -> Run:
         masked=[weight_of(model, name) for name in loose],
         masks=[mask.to(device, torch.float32) for mask in loose.values()],
         tied=[(weight_of(model, name), averaging(labels), first_alike(labels)) for name, labels in tied.items()],
-        generator=torch.Generator().manual_seed(operation.seed),
+        generator=generator,
+        drawn=generator.get_state(),
         steps=steps,
         totals=torch.zeros(3, device=device),
         began=time.perf_counter(),
@@ -188,10 +190,11 @@ def resumed(operation: Finetune, state: State) -> Run:
         raise BenchError(f"steps must be at least {settings.steps}: the run was stopped there")
     run = set_up(with_fields(settings, resume=True, steps=steps), state)
     run.model.load_state_dict(paused.weights)
-    run.optimizer.load_state_dict(dict(paused.optimizer))
+    run.optimizer.load_state_dict(copied(paused.optimizer))  # it takes tensors as they are and moves them in place
     run.scaler.load_state_dict(dict(paused.scaler))
     run.plateau = Plateau(*paused.plateau)
     run.generator.set_state(paused.drawn)
+    run.drawn = paused.drawn
     run.random, run.totals = paused.random, paused.totals.to(run.device, copy=True)
     run.step = run.first_step = paused.step
     run.best, run.measured = paused.best, paused.measured
@@ -250,7 +253,6 @@ def batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
     """The shuffled batches of one epoch, normalized, cropped and flipped where that is asked for."""
     x, y = run.state.data.on(run.device)["train"]
     size = min(run.operation.batch_size, len(x))
-    run.drawn = run.generator.get_state()
     order = torch.randperm(len(x), generator=run.generator).to(run.device)
     offsets = torch.randint(0, 2 * (x.shape[-1] // CROP_PADDING) + 1, (2, len(x)), generator=run.generator)
     mirrored = torch.rand(len(x), generator=run.generator) < 0.5 if run.state.data.flip else torch.zeros(len(x)).bool()
@@ -401,6 +403,7 @@ def measure_epoch(run: Run, epoch: int, report: Report, stopped: Callable[[], bo
         report(Metric(name=name, x=on_axis(run, epoch), y=value))
     run.measured = epoch
     run.totals.zero_()
+    run.drawn = run.generator.get_state()
     run.plateau.see(run.operation, validation)
     if run.operation.keep == "last" or run.best is None or validation.top1 >= run.best[0].top1:  # of equals the later
         run.best = validation, copy.deepcopy(run.model.state_dict()), epoch

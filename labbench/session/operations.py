@@ -170,7 +170,7 @@ class Finetune(Operation, frozen=True):
         parts = [self.optimizer, f"lr {self.lr:g}", self.schedule]
         parts += [f"{self.regularizer} {self.strength:g}"] if self.regularizer else []
         parts += [f"distilled {percent(self.distill)}"] if self.distill else []
-        parts += [part for part in (self.loss, self.precision) if part not in ("cross-entropy", "fp32")]
+        parts += [self.loss] if self.loss != "cross-entropy" else []
         parts += ["resumed"] if self.resume else []
         parts += [f"stopped at step {self.steps}"] if self.steps else []
         return f"finetune {self.epochs} epoch{'s' if self.epochs > 1 else ''} ({', '.join(parts)})"

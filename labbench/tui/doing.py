@@ -36,9 +36,11 @@ def _form(name: str, nothing_marked_means_all: bool = False) -> Doing:
     def do(app: "LabbenchApp") -> None:
         table = app.bench.table
         layers = ALL if nothing_marked_means_all and not table.marks else table.chosen
+        session, last = app.shown.session, app.settings.last(name)
         if name == "finetune":
             layers = ()
-        form = OperationForm(name, app.catalogue, app.shown.session.snapshot, layers, app.settings.last(name))
+            last |= {"resume": True} if session.stopped else {}
+        form = OperationForm(name, app.catalogue, session.snapshot, layers, last)
         app.push_screen(form, app.perform_chosen)
 
     return do
@@ -133,6 +135,7 @@ DOING: dict[str, Doing] = {
     "prune": _form("prune", nothing_marked_means_all=True),
     "cluster": _form("cluster"),
     "finetune": _form("finetune"),
+    "recalibrate": _form("recalibrate"),
     "evaluate": lambda app: app.desk.perform(Evaluate()),
     "undo": lambda app: app.desk.perform(Undo()),
     "redo": lambda app: app.desk.perform(Redo()),

@@ -111,7 +111,7 @@ class Finetune(Operation, frozen=True):
     ] = False
     epochs: Annotated[int, Meta(ge=1, le=100_000, description="passes over the training split")] = 10
     optimizer: Annotated[Literal["sgd", "adam", "adamw"], Meta(description="what turns gradients into steps")] = "sgd"
-    lr: Annotated[float, Meta(gt=0, description="learning rate at the start: SGD about 0.05, Adam about 0.001")] = 0.05
+    lr: Annotated[float, Meta(gt=0, description="learning rate: SGD about 0.05, Adam about 0.001")] = 0.05
     momentum: Annotated[float, Meta(ge=0, lt=1, description="of SGD, or the first beta of Adam")] = 0.9
     nesterov: Annotated[bool, Meta(description="SGD looks ahead along its momentum")] = False
     weight_decay: Annotated[float, Meta(ge=0, description="pull of every trained weight towards zero")] = 5e-4

@@ -106,7 +106,7 @@ def test_a_run_may_be_stopped_and_resumed_many_times(small: Small) -> None:
 
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_a_run_that_was_stopped_anywhere_goes_on_to_the_same_end(keep: Any) -> None:
-    """Inside a step, between steps, while the validation split is measured; then once more; and replayed as recorded."""
+    """Inside a step, between steps, while the validation split is measured; then once more; and as it was recorded."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         state = state_of(Dropping(), noise((1, 4, 4)))

@@ -232,7 +232,7 @@ async def test_after_a_stopped_run_finetune_offers_to_go_on_with_it_and_asks_for
         await until(pilot, lambda: "goes on with the run that was stopped" in seen(app))
         assert [one.knob.name for one in screen.query(Field) if one.display] == ["resume"]
         assert screen.operation == Finetune(resume=True)
-        await pilot.press("right")
+        await pilot.press("ctrl+t", "right")
         await until(pilot, lambda: "steps an epoch" in seen(app))
         assert screen.operation == Finetune(lr=0.02)
         await pilot.press("left", "enter")

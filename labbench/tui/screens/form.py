@@ -184,7 +184,8 @@ class OperationForm(ModalScreen[AnyOperation | None]):
     def action_toggle_rare(self) -> None:
         """Show or hide the rarely used fields."""
         for advanced in self.query(Advanced):
-            advanced.action_turn()
+            if advanced.display:
+                advanced.action_turn()
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:

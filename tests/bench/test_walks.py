@@ -13,6 +13,7 @@ from labbench.bench.checkpoints import fill, read, save
 from labbench.bench.errors import BenchError
 from labbench.bench.measure import fingerprint, snapshot
 from labbench.bench.methods import METHODS
+from labbench.bench.regularizers import REGULARIZERS
 from labbench.bench.state import State, trace_layers
 from labbench.bench.surgery import sliced
 from labbench.session.operations import (
@@ -22,6 +23,7 @@ from labbench.session.operations import (
     Finetune,
     Freeze,
     Prune,
+    Recalibrate,
     Unfreeze,
     Unprune,
 )
@@ -38,6 +40,7 @@ def any_operation(dice: random.Random) -> AnyOperation:
         (Unfreeze, {"layers": layers}),
         (Unprune, {"layers": layers}),
         (Evaluate, {}),
+        (Recalibrate, {"batches": 10, "seed": dice.randrange(9)}),
         (Cluster, {"layers": layers, "fraction": dice.choice((0.2, 0.5, 0.8)), "seed": dice.randrange(9)}),
         (
             Finetune,
@@ -50,6 +53,11 @@ def any_operation(dice: random.Random) -> AnyOperation:
                 "tied": dice.random() < 0.8,
                 "keep": dice.choice(("best", "last")),
                 "steps": dice.choice((0, 0, 2)),
+                "schedule": dice.choice(("cosine", "one-cycle", "plateau", "ramp")),
+                "regularizer": dice.choice(("", *REGULARIZERS)),
+                "distill": dice.choice((0.0, 0.0, 0.5)),
+                "precision": dice.choice(("fp32", "fp32", "bf16")),
+                "resume": dice.random() < 0.2,
             },
         ),
     ]

@@ -172,7 +172,9 @@ def test_a_recipe_that_is_no_text_or_not_there_is_refused(tmp_path: Path) -> Non
 def test_a_regularizer_must_be_in_the_catalogue_unless_there_is_none() -> None:
     check_names(operation_from({"op": "finetune"}), shipped())
     check_names(operation_from({"op": "finetune", "regularizer": "hoyer-square"}), shipped())
-    with pytest.raises(BadInput, match=r"no such regularizer: hoyr; the regularizers are l1, hoyer.*did you mean hoyer\?"):
+    with pytest.raises(
+        BadInput, match=r"no such regularizer: hoyr; the regularizers are l1, hoyer.*did you mean hoyer\?"
+    ):
         check_names(operation_from({"op": "finetune", "regularizer": "hoyr"}), shipped())
 
 

@@ -127,7 +127,7 @@ def test_zeros_frozen_layers_and_clusters_hold_under_every_regularizer(small: Sm
     assert not torch.equal(after.weight("layer2.0.conv2"), state.weight("layer2.0.conv2"))
 
 
-def test_group_lasso_empties_whole_filters_more_than_l1_does(small: Small) -> None:
+def test_the_group_hoyer_square_makes_filters_more_unequal(small: Small) -> None:
     train: dict[str, Any] = {"epochs": 12, **FEW, "lr": 0.05, "keep": "last", "weight_decay": 0.0}
 
     def spread(name: str, strength: float) -> float:

@@ -21,7 +21,7 @@ HEADLESS = """headless commands (each has --help):
   labbench replay FILE [--check]       do a session's operations again; --check gives a verdict for each
   labbench run RECIPE [--out FILE]     do a recipe's operations
   labbench show FILE [--recipe]        what a session did and what the model is now
-  labbench list models|datasets|methods|clusterings|operations
+  labbench list models|datasets|methods|clusterings|regularizers|operations
   labbench export FILE --to MODEL.safetensors|.pth|.pt|.pt2|.onnx
 and in the terminal:
   labbench play FILE                   watch a recording in the bench's screens
@@ -30,7 +30,7 @@ EPILOG = f"""{HEADLESS}
 exit codes: 0 done (replay --check: the same) · 1 refused or differs · 2 bad file or command line · 3 cannot run here ·
 70 a bug, described in the log · 130 stopped with ctrl+c
 """
-LISTS = ("models", "datasets", "methods", "clusterings", "operations")
+LISTS = ("models", "datasets", "methods", "clusterings", "regularizers", "operations")
 
 
 class Parser(argparse.ArgumentParser):

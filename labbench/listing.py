@@ -37,7 +37,7 @@ def show(file: Path, form: str, measures: bool = False) -> int:
 
 
 def catalogue(what: str, form: str) -> int:
-    """Print a menu (models, datasets, methods or operations): as text, as "json" or, of the models, as "table"."""
+    """Print a menu, such as the models or the methods: as text, as "json" or, of the models, as "table"."""
     entries: tuple[Entry, ...] = getattr(shipped(), what)
     if form == "json":
         _print_json(entries)
@@ -106,6 +106,8 @@ def _session_lines(header: Header, session: Session) -> list[str]:
     lines += ["", *report.history(session.steps)] if lines else report.history(session.steps)
     if session.snapshot:
         lines += ["", *report.layer_table(session.snapshot), "", *report.totals(session.snapshot)]
+    if curves := report.curve_table(session):
+        lines += ["", *curves]
     if session.problem:
         lines += ["", f"it ended with: {report.plain(session.problem.error)}"]
     return lines

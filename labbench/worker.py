@@ -35,6 +35,7 @@ from labbench.bench.measure import measured, snapshot
 from labbench.bench.methods import METHODS, function_of, has_own_target, needs_gradients
 from labbench.bench.models import MODELS, Model
 from labbench.bench.own import FAULTS, OwnModels, reason
+from labbench.bench.regularizers import REGULARIZERS
 from labbench.bench.state import Data, State
 from labbench.bench.timeline import Timeline
 from labbench.session.catalogue import Catalogue, Entry, entry_of, knobs_of, operation_entries, options_type, shipped
@@ -57,7 +58,7 @@ from labbench.session.events import (
     Trust,
 )
 from labbench.session.jsonl import decode_request, encode
-from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Measure, Note, Value
+from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Measure, Note, Recalibrate, Value
 from labbench.session.own import is_own
 
 Options: TypeAlias = tuple[tuple[str, Value], ...]
@@ -186,7 +187,7 @@ class Worker:
         """What an operation would do. Training, loading and measuring are not tried."""
         state = self.timeline.state
         try:
-            if isinstance(operation, Load | Finetune | Evaluate | Measure):
+            if isinstance(operation, Load | Finetune | Recalibrate | Evaluate | Measure):
                 raise BenchError(f"no preview of {operation.describe()}")
             tools = Tools(self.data, stopped=self.awaited, own=self.own, gradients=self._gradients)
             applied = apply(operation, state, tools)
@@ -272,6 +273,7 @@ def catalogue() -> Catalogue:
             for name, module in CLUSTERINGS.items()
         ),
         operations=operation_entries(),
+        regularizers=tuple(_regularizer_entry(name) for name in REGULARIZERS),
     )
 
 
@@ -316,6 +318,13 @@ def _method_entry(name: str) -> Entry:
     if needs_gradients(method):
         facts["gradients"] = True
     return entry_of(name, function.__doc__ or "", knobs_of(options_type(function)), facts)
+
+
+def _regularizer_entry(name: str) -> Entry:
+    penalty = REGULARIZERS[name].penalty
+    return entry_of(
+        name, penalty.__doc__ or "", knobs_of(options_type(penalty)), {"tensors": REGULARIZERS[name].TENSORS}
+    )
 
 
 def environment() -> Environment:

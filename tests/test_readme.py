@@ -16,6 +16,7 @@ from labbench.bench.datasets import DATASETS
 from labbench.bench.exports import export
 from labbench.bench.methods import METHODS
 from labbench.bench.models import MODELS
+from labbench.bench.regularizers import REGULARIZERS
 from labbench.bench.state import Data
 from labbench.session import recipe
 from labbench.session.events import EXPORT_FORMATS
@@ -105,5 +106,8 @@ def test_every_path_of_the_readme_is_there(path: str) -> None:
 
 
 def test_the_names_of_the_adding_recipes_are_there() -> None:
-    for name, found in (("METHODS", METHODS), ("MODELS", MODELS), ("DATASETS", DATASETS)):
+    for name, found in (
+        *(("METHODS", METHODS), ("MODELS", MODELS)),
+        *(("DATASETS", DATASETS), ("REGULARIZERS", REGULARIZERS)),
+    ):
         assert f"`{name}`" in README and found

@@ -18,6 +18,7 @@ from labbench.bench.loading import Find, load
 from labbench.bench.measure import measured
 from labbench.bench.methods import needs_gradients
 from labbench.bench.own import OwnModels
+from labbench.bench.recalibrate import recalibrate
 from labbench.bench.state import State
 from labbench.bench.threads import one_thread
 from labbench.session.check import listed
@@ -33,6 +34,7 @@ from labbench.session.operations import (
     Measure,
     Note,
     Prune,
+    Recalibrate,
     Redo,
     Undo,
     Unfreeze,
@@ -78,6 +80,16 @@ def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied
         return Applied(*load(operation, tools.data, tools.own))
     if state is None:
         raise BenchError("no model is open: load one first")
+    applied = _apply(operation, state, tools)
+    made = applied.state
+    if isinstance(operation, Prune | Cluster):
+        made = replace(made, dense=state.dense or state)
+    if not isinstance(operation, Finetune | Evaluate | Note):
+        made = replace(made, paused=None)
+    return applied._replace(state=made)
+
+
+def _apply(operation: AnyOperation, state: State, tools: Tools) -> Applied:
     match operation:
         case Freeze():
             return freeze(operation, state)
@@ -93,6 +105,8 @@ def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied
                 return Applied(made, operation, remarks)
         case Finetune():
             return Applied(*finetune(operation, state, tools.report, tools.stopped))
+        case Recalibrate():
+            return Applied(recalibrate(operation, state, tools.report, tools.stopped), operation)
         case Evaluate():
             return Applied(measured(state, operation.split, tools.report, tools.stopped), operation)
         case Measure():
@@ -100,7 +114,7 @@ def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied
             return Applied(state, operation, measures=found)
         case Note():
             return Applied(state, operation)
-        case Undo() | Redo():
+        case Load() | Undo() | Redo():
             raise BenchError("undo and redo walk over the timeline; there is no state to apply them to")
 
 

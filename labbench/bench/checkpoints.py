@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from labbench.bench import foreign, surgery
+from labbench.bench import paused as runs
 from labbench.bench.errors import BenchError
 from labbench.bench.state import Kept, State
 from labbench.session.operations import Load
@@ -231,12 +232,16 @@ class Cache:
         """Keep a state. A folder that cannot be written costs recomputing, not the run."""
         with suppress(BenchError, OSError):  # another session may clear the same folder
             save(state, self.path(key))
+            if state.paused:
+                runs.save(state.paused, self._run(key))
             files = sorted(self.folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime, reverse=True)
             total = 0
             for file in files:
-                total += file.stat().st_size
+                run = self._run(file.stem)
+                total += file.stat().st_size + (run.stat().st_size if run.exists() else 0)
                 if total > self.limit and file != self.path(key):
                     file.unlink(missing_ok=True)
+                    run.unlink(missing_ok=True)
 
     def get(self, key: str, fresh: Callable[[], State]) -> State | None:
         """The state of a key on the device and data of a freshly loaded one, or None if it is not there or broken."""
@@ -251,4 +256,9 @@ class Cache:
             os.utime(path)
         except (BenchError, OSError):
             return None
-        return replace(filled, frozen=frozenset(record.frozen), accuracy=dict(record.accuracy))
+        paused = runs.read(self._run(key))
+        return replace(filled, frozen=frozenset(record.frozen), accuracy=dict(record.accuracy), paused=paused)
+
+    def _run(self, key: str) -> Path:
+        """The file of the run that was stopped and left the state of this key."""
+        return self.folder / f"{key}.paused"

@@ -1,21 +1,27 @@
-"""Training of a state that may be frozen, masked, clustered and cut. Reads top to bottom: set-up, data, one step, an
-epoch, the run. Frozen layers do not move by one bit, pruned weights stay exactly zero, clusters stay equal."""
+"""Training of a state that may be frozen, masked, clustered and cut. Reads top to bottom: the run, set-up, data, one
+step, an epoch, the end. Frozen layers do not move by one bit, pruned weights stay exactly zero, clusters stay equal."""
 
 import copy
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
+from msgspec.structs import asdict
 from msgspec.structs import replace as with_fields
 from torch import Tensor, nn
 
 from labbench.bench.devices import pick
 from labbench.bench.errors import BenchError, Stopped, never
-from labbench.bench.measure import evaluate, sparsity
+from labbench.bench.losses import data_loss
+from labbench.bench.measure import evaluate, sparsity, unique_filters
+from labbench.bench.optimizers import optimizer_of
+from labbench.bench.paused import Paused, copied
+from labbench.bench.penalties import Penalty, penalty_of
+from labbench.bench.schedules import Plateau, lr_factor
 from labbench.bench.state import BATCH_NORM, State, is_frozen, weight_of
 from labbench.bench.ties import Tie
 from labbench.session.events import Metric, Progress, Sparsity
@@ -25,7 +31,7 @@ from labbench.session.snapshot import Accuracy
 REPORT_INTERVAL = 0.12  # seconds between two looks at the loss: a look waits for the device
 CROP_PADDING = 8  # a crop moves by at most 1/8 of height and width: 4 pixels of 32, as in He et al. 2015 section 4.2
 MEASURE_SHARE = 0.05  # of an epoch's part of the bar
-BETA_2 = 0.999  # of Adam, Kingma & Ba 2015
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Report = Callable[[Progress | Metric | Sparsity], None]
 
@@ -38,16 +44,30 @@ class Run:
     state: State
     model: nn.Module
     device: torch.device
+    trained: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    """Keeps small gradients of fp16 from vanishing; does nothing otherwise."""
+    teacher: nn.Module | None
+    penalty: Penalty | None
     masked: list[Tensor]
     masks: list[Tensor]
     """As floats, one for each of `masked`."""
     tied: list[Tie]
     generator: torch.Generator
+    drawn: Tensor
+    """State of `generator` before the epoch under way was shuffled."""
     steps: int
     """In one epoch."""
+    plateau: Plateau = field(default_factory=Plateau)
     step: int = 0
     """Done, over all epochs."""
+    first_step: int = 0
+    """Where this operation began: above 0 where it goes on with a stopped run."""
+    random: tuple[Tensor, ...] = ()
+    """What dropout draws from, after the last step."""
+    totals: Tensor = field(default_factory=lambda: torch.zeros(3))
+    """Sums of loss, accuracy and penalty over the epoch under way."""
     best: tuple[Accuracy, dict[str, Tensor], int] | None = None
     """Validation figures, weights and epoch of what would be kept."""
     measured: int = 0
@@ -62,27 +82,30 @@ def finetune(
     """The state after training, the operation as it was done (with `steps` if it was stopped) and remarks.
 
     The best epoch on validation is kept (or the last); the test split is measured once, at the end, and not after a
-    stop. Raises `BenchError` if there is nothing to train or the loss is no longer finite, `Stopped` before any step.
+    stop. Raises `BenchError` if there is nothing to train or to resume, or the loss is no longer finite; `Stopped`
+    before any step.
     """
-    run = set_up(operation, state)
-    epoch, broken = 0, False
+    run = resumed(operation, state) if operation.resume else set_up(operation, state)
+    operation = run.operation
+    epoch, broken = run.measured, False
     try:
-        with interruptible(run, stopped), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(operation.seed)  # what dropout draws from
-            for epoch in range(1, operation.epochs + 1):
+        with interruptible(run, stopped), random_numbers(run):
+            for epoch in range(run.measured + 1, operation.epochs + 1):
                 train_epoch(run, epoch, report, stopped)
                 measure_epoch(run, epoch, report, stopped)
                 if operation.steps and run.step >= operation.steps:
                     raise Stopped
     except Stopped:
-        if not run.step:
+        if run.step == run.first_step and not (operation.resume and run.step == operation.steps):
             raise  # nothing was learned
         broken = True
+    done = as_stopped(run, epoch) if broken else operation
+    paused = pause(run, done) if broken else None
     weights, kept = chosen(run, broken)
     run.model.load_state_dict(weights)
-    finished = finish(run, kept)
+    finished = replace(finish(run, kept), paused=paused)
     if broken:
-        return finished, as_stopped(run, epoch), (stop_remark(run, epoch, kept),)
+        return finished, done, (stop_remark(run, epoch, kept),)
     try:
         test = evaluate(finished.model, state.data, finished.device, "test", lambda _: None, stopped)
         finished = replace(finished, accuracy={**finished.accuracy, "test": test})
@@ -107,47 +130,113 @@ def set_up(operation: Finetune, state: State) -> Run:
     steps = max(1, images // operation.batch_size)  # a short last batch would move batch norm too far: it is dropped
     if operation.steps > steps * operation.epochs:
         raise BenchError(f"steps must be at most {steps * operation.epochs} ({operation.epochs} epochs of {steps})")
+    scaled = precision_fits(operation, device)
     loose = {name: mask for name, mask in state.masks.items() if name not in state.frozen}
     tied = {n: c.to(device) for n, c in state.clusters.items() if operation.tied and n not in state.frozen}
+    generator = torch.Generator().manual_seed(operation.seed)
     return Run(
         operation=operation,
         state=state,
         model=model,
         device=device,
+        trained=trained,
         optimizer=optimizer_of(operation, trained),
+        scaler=torch.amp.GradScaler(device.type, enabled=scaled),
+        teacher=teacher_of(operation, state, device),
+        penalty=penalty_of(operation, state, model),
         masked=[weight_of(model, name) for name in loose],
         masks=[mask.to(device, torch.float32) for mask in loose.values()],
         tied=[Tie(weight_of(model, name), labels) for name, labels in tied.items()],
-        generator=torch.Generator().manual_seed(operation.seed),
+        generator=generator,
+        drawn=generator.get_state(),
         steps=steps,
+        totals=torch.zeros(3, device=device),
         began=time.perf_counter(),
     )
 
 
-def optimizer_of(operation: Finetune, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer of an operation over these parameters."""
-    lr, decay = operation.lr, operation.weight_decay
-    match operation.optimizer:
-        case "sgd":
-            return torch.optim.SGD(parameters, lr, momentum=operation.momentum, weight_decay=decay)
-        case "adam":
-            return torch.optim.Adam(parameters, lr, betas=(operation.momentum, BETA_2), weight_decay=decay)
-        case "adamw":
-            return torch.optim.AdamW(parameters, lr, betas=(operation.momentum, BETA_2), weight_decay=decay)
+def precision_fits(operation: Finetune, device: torch.device) -> bool:
+    """Whether gradients must be scaled. Raises `BenchError` for a precision that this device has no autocast for."""
+    works = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}.get(device.type, ("fp32",))
+    if operation.precision not in works:
+        raise BenchError(f"{operation.precision} does not work on {device.type}; {' and '.join(works)} would")
+    return operation.precision == "fp16"
 
 
-def lr_factor(operation: Finetune, steps: int, step: int) -> float:
-    """What lr is multiplied by at a step (from 0); `steps` is those of one epoch. Cosine falls to 0 at the end."""
-    total = steps * operation.epochs
-    match operation.schedule:
-        case "constant":
-            return 1.0
-        case "cosine":
-            return 0.5 * (1 + math.cos(math.pi * step / total))
-        case "multi-step":
-            halves = (round(0.5 * operation.epochs), round(0.75 * operation.epochs))
-            marks = operation.milestones or [max(1, mark) for mark in halves]
-            return operation.gamma ** sum(step >= mark * steps for mark in marks)
+def teacher_of(operation: Finetune, state: State, device: torch.device) -> nn.Module | None:
+    """The dense model in eval mode, for distillation. Raises `BenchError` where there is none."""
+    if not operation.distill:
+        return None
+    if state.dense is None:
+        raise BenchError(
+            "there is no dense model to distill from: nothing was pruned or clustered since the model was opened"
+        )
+    return copy.deepcopy(state.dense.model).to(device).eval().requires_grad_(False)
+
+
+def resumed(operation: Finetune, state: State) -> Run:
+    """The run that was stopped, at the step after its last one. Raises `BenchError` where this state is not its end."""
+    paused = state.paused
+    if paused is None:
+        raise BenchError("nothing to resume: only right after a run that was stopped can a finetune go on with it")
+    settings, steps = paused.operation, operation.steps
+    default = Finetune()
+    for name, value in asdict(operation).items():
+        if name not in ("resume", "steps") and value not in (getattr(default, name), getattr(settings, name)):
+            raise BenchError(
+                f"a resumed run goes on with its settings: {name} must be {getattr(settings, name)} or left out, "
+                f"not {value}"
+            )
+    if steps and steps < settings.steps:
+        raise BenchError(f"steps must be at least {settings.steps}: the run was stopped there")
+    run = set_up(with_fields(settings, resume=True, steps=steps), state)
+    run.model.load_state_dict(paused.weights)
+    run.optimizer.load_state_dict(copied(paused.optimizer))  # it takes tensors as they are and moves them in place
+    run.scaler.load_state_dict(dict(paused.scaler))
+    run.plateau = Plateau(*paused.plateau)
+    run.generator.set_state(paused.drawn)
+    run.drawn = paused.drawn
+    run.random, run.totals = paused.random, paused.totals.to(run.device, copy=True)
+    run.step = run.first_step = paused.step
+    run.best, run.measured = paused.best, paused.measured
+    return run
+
+
+def pause(run: Run, done: Finetune) -> Paused:
+    """What it takes to go on with a run after its last step; `done` is the operation as it is recorded."""
+    return Paused(
+        operation=done,
+        step=run.step,
+        measured=run.measured,
+        weights=copied(run.model.state_dict()),
+        optimizer=copied(run.optimizer.state_dict()),
+        scaler=copied(run.scaler.state_dict()),
+        plateau=astuple(run.plateau),
+        drawn=run.drawn,
+        random=run.random,
+        totals=copied(run.totals),
+        best=run.best and (run.best[0], copied(run.best[1]), run.best[2]),
+    )
+
+
+@contextmanager
+def random_numbers(run: Run) -> Iterator[None]:
+    """While it lasts, dropout draws from the seed of the run, or goes on where the run was stopped."""
+    gpu = [run.device] if run.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpu):
+        torch.manual_seed(run.operation.seed)
+        if run.random:
+            torch.set_rng_state(run.random[0])
+            for numbers in run.random[1:]:
+                torch.cuda.set_rng_state(numbers, run.device)
+        run.random = random_state(run.device)
+        yield
+
+
+def random_state(device: torch.device) -> tuple[Tensor, ...]:
+    """Where the random numbers that a model draws from are: of the CPU and of the GPU if there is one."""
+    gpu = (torch.cuda.get_rng_state(device),) if device.type == "cuda" else ()
+    return torch.get_rng_state(), *gpu
 
 
 def batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
@@ -165,7 +254,8 @@ def batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
     offsets = torch.stack(moves)
     mirrored = torch.rand(len(x), generator=run.generator) < 0.5 if data.flip else torch.zeros(len(x)).bool()
     offsets, mirrored = offsets.to(run.device), mirrored.to(run.device)
-    for start in range(0, run.steps * size, size):
+    done = run.step - run.measured * run.steps  # before the run was stopped
+    for start in range(done * size, run.steps * size, size):
         chosen = order[start : start + size]
         images = x[chosen]
         if run.operation.augment:
@@ -198,48 +288,66 @@ def train_mode(run: Run) -> None:
 
 
 def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
-    """One step of the optimizer; zeros and clusters hold after it. Returns loss and accuracy, on the device."""
-    factor = lr_factor(run.operation, run.steps, run.step)
+    """One step of the optimizer; zeros and clusters hold after it. Returns loss, accuracy, penalty, on the device."""
+    operation = run.operation
+    factor = lr_factor(operation, run.steps, run.step, run.plateau.factor)
     for group in run.optimizer.param_groups:
-        group["lr"] = run.operation.lr * factor
-    logits = run.model(x)
-    loss = F.cross_entropy(logits, y)
+        group["lr"] = operation.lr * factor
+    with torch.autocast(run.device.type, PRECISIONS[operation.precision], enabled=operation.precision != "fp32"):
+        logits = run.model(x).float()
+        with torch.no_grad():
+            teacher = run.teacher(x).float() if run.teacher else None
+    loss = data_loss(operation, logits, y, teacher)
+    penalty = run.penalty() if run.penalty else torch.zeros_like(loss)
     run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    run.scaler.scale(loss + penalty).backward()
     with torch.no_grad():
+        run.scaler.unscale_(run.optimizer)
         for tie in run.tied:
             tie.share_gradient()
-        run.optimizer.step()
+        if operation.clip:
+            clip_gradients(run)
+        run.scaler.step(run.optimizer)
+        run.scaler.update()
         for tie in run.tied:
             tie.hold()
         if run.masked:
             torch._foreach_mul_(run.masked, run.masks)
-        figures = torch.stack([loss, (logits.argmax(1) == y).float().mean()])
+        figures = torch.stack([loss, (logits.argmax(1) == y).float().mean(), penalty])
     run.step += 1
+    run.random = random_state(run.device)
     return figures
+
+
+def clip_gradients(run: Run) -> None:
+    """Shorten all gradients together to the norm `clip`. Those of pruned weights do not count."""
+    gradients = [weight.grad for weight in run.masked if weight.grad is not None]
+    if gradients:
+        torch._foreach_mul_(gradients, run.masks)
+    nn.utils.clip_grad_norm_(run.trained, run.operation.clip)
 
 
 def train_epoch(run: Run, epoch: int, report: Report, stopped: Callable[[], bool]) -> None:
     """One pass over the training split. Raises `Stopped`, or `BenchError` when the loss is no longer finite."""
     train_mode(run)
-    total = torch.zeros(2, device=run.device)
-    recent = torch.zeros(2, device=run.device)
+    recent = torch.zeros_like(run.totals)
     recent_steps = 0
     for x, y in batches(run):
         if stopped() or (run.operation.steps and run.step >= run.operation.steps):
             raise Stopped
         figures = train_step(run, x, y)
-        total += figures
+        run.totals += figures
         recent += figures
         recent_steps += 1
         if time.perf_counter() - run.reported >= REPORT_INTERVAL:
             report_progress(run, epoch, float(recent[0]) / recent_steps, report)
             recent.zero_()
             recent_steps = 0
-    loss, accuracy = (total / run.steps).tolist()
-    check_finite(run, epoch, loss)
-    report(Metric(name="train/loss", x=epoch, y=loss))
-    report(Metric(name="train/accuracy", x=epoch, y=accuracy))
+    loss, accuracy, penalty = (run.totals / run.steps).tolist()
+    check_finite(run, epoch, loss + penalty)
+    means = {"train/loss": loss, "train/accuracy": accuracy} | ({"train/penalty": penalty} if run.penalty else {})
+    for name, value in means.items():
+        report(Metric(name=name, x=on_axis(run, epoch), y=value))
 
 
 def report_progress(run: Run, epoch: int, loss: float, report: Report) -> None:
@@ -247,6 +355,7 @@ def report_progress(run: Run, epoch: int, loss: float, report: Report) -> None:
     check_finite(run, epoch, loss)
     run.reported = time.perf_counter()
     spent, total = run.reported - run.began, run.steps * run.operation.epochs
+    done = run.step - run.first_step
     report(
         Progress(
             phase="train",
@@ -256,11 +365,16 @@ def report_progress(run: Run, epoch: int, loss: float, report: Report) -> None:
             step=run.step,
             steps=total,
             loss=loss,
-            rate=run.step * min(run.operation.batch_size, len(run.state.data.on(run.device)["train"][0])) / spent,
-            eta=spent / run.step * (total - run.step),
+            rate=done * min(run.operation.batch_size, len(run.state.data.on(run.device)["train"][0])) / spent,
+            eta=spent / done * (total - run.step),
         )
     )
-    report(Metric(name="step/loss", x=run.step / run.steps, y=loss))
+    report(Metric(name="step/loss", x=on_axis(run, run.step / run.steps), y=loss))
+
+
+def on_axis(run: Run, epoch: float) -> float:
+    """An epoch of the run as a place on the axis of this operation, which begins where a stopped run had ended."""
+    return epoch - run.first_step / run.steps
 
 
 def check_finite(run: Run, epoch: int, loss: float) -> None:
@@ -286,8 +400,11 @@ def measure_epoch(run: Run, epoch: int, report: Report, stopped: Callable[[], bo
         ("validation/accuracy", validation.top1),
         ("sparsity", 1 - sum(layers.nonzero.values()) / loaded),
     ):
-        report(Metric(name=name, x=epoch, y=value))
+        report(Metric(name=name, x=on_axis(run, epoch), y=value))
     run.measured = epoch
+    run.totals.zero_()
+    run.drawn = run.generator.get_state()
+    run.plateau.see(run.operation, validation)
     if run.operation.keep == "last" or run.best is None or validation.top1 >= run.best[0].top1:  # of equals the later
         run.best = validation, copy.deepcopy(run.model.state_dict()), epoch
     run.began += time.perf_counter() - began  # the rate counts training alone
@@ -348,6 +465,9 @@ def finish(run: Run, kept: int) -> State:
     for name, tensor in run.state.model.state_dict().items():
         if is_frozen(name, run.state.frozen) and not torch.equal(tensor, after[name]):
             raise AssertionError(f"{name} is frozen, and moved")
+    for name in run.state.clusters if run.operation.tied else ():
+        if unique_filters(weight_of(model, name).detach()) > unique_filters(run.state.weight(name)):
+            raise AssertionError(f"clustered filters of {name} came apart")
     accuracy = {"validation": run.best[0]} if run.best and kept else {}
     clusters = run.state.clusters
     if not run.operation.tied:
@@ -356,7 +476,7 @@ def finish(run: Run, kept: int) -> State:
 
 
 def as_stopped(run: Run, epoch: int) -> Finetune:
-    """The operation that gives the same weights again: with the steps that were done.
+    """The operation that gives the same weights again: with the steps that were done, over all epochs.
 
     Stopped while the last epoch was being measured, the run keeps an earlier epoch as its best; one step less says so.
     """

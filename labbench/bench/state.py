@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labbench.bench.dataset import Images, Splits
+from labbench.bench.paused import Paused
 from labbench.session.operations import Load
 from labbench.session.snapshot import Accuracy
 
@@ -110,6 +111,10 @@ class State:
     """Layer name → the last operation on it in a few words."""
     accuracy: Mapping[str, Accuracy] = field(default_factory=lambda: MappingProxyType({}))
     """Split → figures of exactly this model."""
+    dense: "State | None" = None
+    """The state before the first prune or cluster since the load; None while this is dense itself. In no file."""
+    paused: Paused | None = None
+    """The run that was stopped and left this; None where anything else was done."""
 
     def module(self, name: str) -> nn.Module:
         """The module of that name in the model."""

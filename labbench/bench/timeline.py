@@ -4,7 +4,7 @@ memory, from a checkpoint, or by doing the changes again."""
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import msgspec
@@ -15,7 +15,18 @@ from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.loading import fresh
 from labbench.bench.measure import fingerprint
 from labbench.bench.state import State
-from labbench.session.operations import AnyOperation, Evaluate, Load, Measure, Note, Redo, Undo
+from labbench.session.operations import (
+    AnyOperation,
+    Cluster,
+    Evaluate,
+    Finetune,
+    Load,
+    Measure,
+    Note,
+    Prune,
+    Redo,
+    Undo,
+)
 from labbench.session.session import walk
 
 IN_MEMORY = 6  # states: enough to step back and forth without the disk; a ResNet-18 is 45 MB
@@ -50,7 +61,8 @@ class Timeline:
         """Do an operation and stand behind it. `measure` completes the figures of a state that was changed."""
         if isinstance(operation, Undo | Redo):
             return self._walk(operation, tools, measure)
-        applied = apply(operation, self.state, tools)
+        state = self._with_teacher(operation, self.done, self.state, tools, measure)
+        applied = apply(operation, state, tools)
         made = measure(applied.state)
         if isinstance(operation, Note | Evaluate | Measure):
             if self.done:
@@ -103,11 +115,13 @@ class Timeline:
         missing: list[Change] = []
         for change in reversed(changes[start:]):
             state = self._kept(change, changes[start], tools)
-            if state:
+            if state and is_whole(change.operation, state):
+                state = self._with_dense(changes[: len(changes) - len(missing)], state, tools)
                 break
             missing.append(change)
-        for change in reversed(missing):
+        for number, change in enumerate(reversed(missing), len(changes) - len(missing)):
             self.recomputed += 1
+            state = self._with_teacher(change.operation, changes[:number], state, tools, measure)
             applied = apply(change.operation, state, tools)
             if _without_hash(applied.operation) != _without_hash(change.operation):
                 raise Stopped  # half of it would be another state
@@ -122,6 +136,31 @@ class Timeline:
         assert isinstance(load.operation, Load)
         return self.cache.get(change.key, partial(fresh, load.operation, tools.data, tools.own))
 
+    def _with_dense(self, changes: tuple[Change, ...], state: State, tools: Tools) -> State:
+        """The state after these changes with the dense one that it came from, if that is in memory or in the cache."""
+        dense = until_dense(changes)
+        if state.dense or len(dense) == len(changes):
+            return state
+        load = next(change for change in reversed(changes) if isinstance(change.operation, Load))
+        return replace(state, dense=self._kept(dense[-1], load, tools))
+
+    def _with_teacher(
+        self,
+        operation: AnyOperation,
+        changes: tuple[Change, ...],
+        state: State | None,
+        tools: Tools,
+        measure: Callable[[State], State],
+    ) -> State | None:
+        """The state after these changes, with the dense one if the operation distills from it; computed if need be."""
+        if state is None or state.dense or not isinstance(operation, Finetune):
+            return state
+        settings = state.paused.operation if operation.resume and state.paused else operation
+        dense = until_dense(changes)
+        if not settings.distill or len(dense) == len(changes):
+            return state
+        return replace(state, dense=self._state_of(dense, tools, measure))
+
     def _remember(self, key: str, state: State, *, keep: bool = True) -> None:
         self._states[key] = state
         self._states.move_to_end(key)
@@ -134,6 +173,18 @@ class Timeline:
 def _without_hash(operation: AnyOperation) -> AnyOperation:
     """The operation whatever code it was done with: whoever restores says that the code is another."""
     return msgspec.structs.replace(operation, code_sha256="") if isinstance(operation, Load) else operation
+
+
+def is_whole(operation: AnyOperation, state: State) -> bool:
+    """Whether a state from the cache has all that the operation leaves: of a stopped run, what it takes to go on."""
+    return not (isinstance(operation, Finetune) and operation.steps) or state.paused is not None
+
+
+def until_dense(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    """The changes up to the last dense state: before the first prune or cluster since the load."""
+    start = max((n for n, change in enumerate(changes) if isinstance(change.operation, Load)), default=0)
+    cuts = (n for n in range(start, len(changes)) if isinstance(changes[n].operation, Prune | Cluster))
+    return changes[: next(cuts, len(changes))]
 
 
 def _key(before: tuple[Change, ...], operation: AnyOperation, mark: str) -> str:

@@ -1,5 +1,5 @@
-"""What can be chosen: models, data sets, methods and operations with their knobs. Forms, `labbench list` and
-refusals are built from this. `catalogue.json` is the shipped copy, read before the worker has imported torch."""
+"""What can be chosen: models, data sets, methods, regularizers and operations with their knobs. Forms, `labbench list`
+and refusals are built from this. `catalogue.json` is the shipped copy, read before the worker has imported torch."""
 
 import functools
 import inspect
@@ -51,9 +51,10 @@ class Catalogue(Struct, frozen=True, kw_only=True):
     methods: tuple[Entry, ...]
     clusterings: tuple[Entry, ...] = ()
     operations: tuple[Entry, ...]
+    regularizers: tuple[Entry, ...] = ()
 
     def entry(self, kind: str, name: str) -> Entry | None:
-        """The entry of that name in "models", "datasets", "methods", "clusterings" or "operations", or None."""
+        """The entry of that name in a menu such as "models", or None."""
         return next((entry for entry in getattr(self, kind) if entry.name == name), None)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from labbench.session.catalogue import Catalogue, Entry, Knob, knobs_of
-from labbench.session.operations import OPERATIONS, AnyOperation, Cluster, Load, Prune
+from labbench.session.operations import OPERATIONS, AnyOperation, Cluster, Finetune, Load, Prune
 from labbench.session.own import is_own, problem_of
 
 
@@ -56,7 +56,8 @@ def check_fields(owner: str, knobs: Iterable[Knob], given: Mapping[str, object])
 
 
 def check_names(operation: AnyOperation, catalogue: Catalogue) -> None:
-    """Raise `BadInput` if the catalogue has no such model, data set or method, or not with these options."""
+    """Raise `BadInput` if the catalogue has no such model, data set, method or regularizer, or not with
+    these options."""
     match operation:
         case Load():
             dataset = _check_name("data set", operation.dataset, catalogue.datasets)
@@ -73,6 +74,8 @@ def check_names(operation: AnyOperation, catalogue: Catalogue) -> None:
         case Cluster():
             clustering = _check_name("clustering", operation.method, catalogue.clusterings)
             check_fields(clustering.name, clustering.knobs, operation.options)
+        case Finetune() if operation.regularizer:
+            _check_name("regularizer", operation.regularizer, catalogue.regularizers)
         case _:
             pass
 

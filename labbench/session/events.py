@@ -49,7 +49,7 @@ class Progress(Event, frozen=True):
     """How far the running operation is. At most ten a second."""
 
     phase: str
-    """train, measure, cut, cluster, download, convert, check, restore: one word for the bar."""
+    """train, measure, cut, cluster, recalibrate, download, convert, check, restore: one word for the bar."""
     fraction: float
     """Of the whole operation, 0 to 1."""
     epoch: int = 0
@@ -71,7 +71,7 @@ class Metric(Event, frozen=True):
 
     name: str
     x: float
-    """Epochs since the run began."""
+    """Epochs since the operation began: a resumed run goes on where it was stopped."""
     y: float | None
     """null when it is not finite."""
 

@@ -147,20 +147,56 @@ class Cluster(Operation, frozen=True):
 class Finetune(Operation, frozen=True):
     """Train on the training split; keep the best state by validation"""
 
+    resume: Annotated[
+        bool, Meta(description="go on with the run that was stopped, with its settings and its optimizer")
+    ] = False
     epochs: Annotated[int, Meta(ge=1, le=100_000, description="passes over the training split")] = 10
     optimizer: Annotated[Literal["sgd", "adam", "adamw"], Meta(description="what turns gradients into steps")] = "sgd"
-    lr: Annotated[float, Meta(gt=0, description="learning rate at the start: SGD about 0.05, Adam about 0.001")] = 0.05
+    lr: Annotated[float, Meta(gt=0, description="learning rate: SGD about 0.05, Adam about 0.001")] = 0.05
     momentum: Annotated[float, Meta(ge=0, lt=1, description="of SGD, or the first beta of Adam")] = 0.9
+    nesterov: Annotated[bool, Meta(description="SGD looks ahead along its momentum")] = False
     weight_decay: Annotated[float, Meta(ge=0, description="pull of every trained weight towards zero")] = 5e-4
     schedule: Annotated[
-        Literal["constant", "cosine", "multi-step"], Meta(description="how the learning rate falls over the epochs")
+        Literal["constant", "cosine", "multi-step", "one-cycle", "plateau", "ramp"],
+        Meta(description="how the learning rate moves over the epochs"),
     ] = "cosine"
     milestones: Annotated[
         tuple[int, ...], Meta(description="epochs at which multi-step multiplies lr by gamma; none: 50 % and 75 %")
     ] = ()
-    gamma: Annotated[float, Meta(gt=0, le=1, description="factor of the learning rate at each milestone")] = 0.1
+    gamma: Annotated[
+        float, Meta(gt=0, le=1, description="factor of the learning rate at each milestone, or on each plateau")
+    ] = 0.1
+    watch: Annotated[
+        Literal["loss", "accuracy"], Meta(description="the validation figure that plateau waits for, never of test")
+    ] = "loss"
+    patience: Annotated[
+        int, Meta(ge=0, description="epochs without a better figure that plateau lets pass before lr falls")
+    ] = 3
+    last: Annotated[
+        float, Meta(ge=0, le=1, description="part of lr at which ramp ends: up in 6 epochs, down from 20 to 30")
+    ] = 0.001
+    warmup: Annotated[int, Meta(ge=0, description="epochs in which lr rises to what the schedule says; 0: none")] = 0
+    regularizer: Annotated[str, Meta(description="a name of the regularizer catalogue; empty: none")] = ""
+    strength: Annotated[float, Meta(ge=0, description="the penalty counts so much in what is minimized")] = 1e-4
+    penalized: Annotated[
+        tuple[str, ...], Meta(description="layers of the penalty by name or glob; frozen ones are left out")
+    ] = ("*",)
+    loss: Annotated[
+        Literal["cross-entropy", "softmax", "scaled-softmax"],
+        Meta(description="cross entropy on logits; the others feed it softmax outputs, to see it fail"),
+    ] = "cross-entropy"
+    scale: Annotated[float, Meta(gt=0, description="factor of the softmax output in scaled-softmax")] = 10.0
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1, description="part of each label given to all classes")] = 0.0
+    distill: Annotated[
+        float, Meta(ge=0, le=1, description="weight of the dense model's answers against the labels; 0: none")
+    ] = 0.0
+    temperature: Annotated[float, Meta(gt=0, description="softens both answers in distillation")] = 4.0
     batch_size: Annotated[int, Meta(ge=1, description="images in one step")] = 64
     augment: Annotated[bool, Meta(description="random crops, and flips where the data set allows them")] = True
+    clip: Annotated[float, Meta(ge=0, description="largest norm of all gradients together; 0: any")] = 0.0
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"], Meta(description="of the training step; figures are measured in fp32")
+    ] = "fp32"
     tied: Annotated[bool, Meta(description="filters of one cluster train as one and stay equal")] = True
     keep: Annotated[
         Literal["best", "last"], Meta(description="which epoch's weights remain: best on validation, or the last")
@@ -170,9 +206,26 @@ class Finetune(Operation, frozen=True):
     seed: Seed = 0
 
     def describe(self) -> str:
-        stopped = f", stopped at step {self.steps}" if self.steps else ""
-        epochs = f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
-        return f"finetune {epochs} ({self.optimizer}, lr {self.lr:g}, {self.schedule}{stopped})"
+        if self == Finetune(resume=True, steps=self.steps):  # the settings are those of the run that was stopped
+            return "finetune, going on with the stopped run" + (f", to step {self.steps}" if self.steps else "")
+        parts = [self.optimizer, f"lr {self.lr:g}", self.schedule]
+        parts += [f"{self.regularizer} {self.strength:g}"] if self.regularizer else []
+        parts += [f"distilled {percent(self.distill)}"] if self.distill else []
+        parts += [self.loss] if self.loss != "cross-entropy" else []
+        parts += ["resumed"] if self.resume else []
+        parts += [f"stopped at step {self.steps}"] if self.steps else []
+        return f"finetune {self.epochs} epoch{'s' if self.epochs > 1 else ''} ({', '.join(parts)})"
+
+
+class Recalibrate(Operation, frozen=True):
+    """Measure the statistics of batch norms anew; no weight moves"""
+
+    batches: Annotated[int, Meta(ge=10, le=100_000, description="training batches that are averaged over")] = 20
+    batch_size: Annotated[int, Meta(ge=2, description="images in one batch")] = 64
+    seed: Seed = 0
+
+    def describe(self) -> str:
+        return f"recalibrate batch norms ({self.batches} batches of {self.batch_size})"
 
 
 class Evaluate(Operation, frozen=True):
@@ -219,14 +272,29 @@ class Note(Operation, frozen=True):
 
 
 AnyOperation: TypeAlias = (
-    Load | Freeze | Unfreeze | Prune | Unprune | Cluster | Finetune | Evaluate | Measure | Undo | Redo | Note
+    Load
+    | Freeze
+    | Unfreeze
+    | Prune
+    | Unprune
+    | Cluster
+    | Finetune
+    | Recalibrate
+    | Evaluate
+    | Measure
+    | Undo
+    | Redo
+    | Note
 )
-Change: TypeAlias = Load | Freeze | Unfreeze | Prune | Unprune | Cluster | Finetune
+Change: TypeAlias = Load | Freeze | Unfreeze | Prune | Unprune | Cluster | Finetune | Recalibrate
 """The operations that make a new state; undo and redo walk over these, notes and evaluations change nothing."""
 
 OPERATIONS: dict[str, type[Operation]] = {
     kind.__name__.lower(): kind
-    for kind in (Load, Freeze, Unfreeze, Prune, Unprune, Cluster, Finetune, Evaluate, Measure, Undo, Redo, Note)
+    for kind in (
+        *(Load, Freeze, Unfreeze, Prune, Unprune, Cluster, Finetune, Recalibrate),
+        *(Evaluate, Measure, Undo, Redo, Note),
+    )
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from labbench.session.events import Exported
 from labbench.session.figures import Share, frozen_share
 from labbench.session.operations import Note, Operation
-from labbench.session.session import Step
+from labbench.session.session import Session, Step
 from labbench.session.snapshot import Snapshot, Total
 
 ABSENT = "–"  # a figure that was not measured
@@ -137,6 +137,17 @@ def frozen_words(frozen: Share) -> str:
     decimals = 2 if 0 < frozen.of_weights < 0.01 else 1
     weights = f"{100 * frozen.of_weights:.{decimals}f} % of their weights"
     return f"{frozen.layers} of {frozen.layers_all} layers ({share(frozen.of_layers)}), {weights}"
+
+
+def curve_table(session: Session) -> list[str]:
+    """The figures of all training: of each curve the first, lowest, highest and last value."""
+    rows: list[tuple[str, ...]] = [("curve", "first", "lowest", "highest", "last", "points")]
+    for name, curve in session.curves.items():
+        values = [value for _, value in curve.points if value is not None]
+        if name != "step/loss" and values:
+            figures = (values[0], min(values), max(values), values[-1])
+            rows.append((plain(name), *(f"{value:.4f}" for value in figures), str(len(curve.points))))
+    return columns(rows, [True, *[False] * 5]) if len(rows) > 1 else []
 
 
 def columns(rows: Sequence[Sequence[str]], left: Sequence[bool]) -> list[str]:

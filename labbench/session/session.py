@@ -117,6 +117,12 @@ class Session:
         return loads[-1].snapshot if loads else None
 
     @property
+    def stopped(self) -> Finetune | None:
+        """The run that was stopped and left the model as it is now: a finetune with `resume` goes on with it."""
+        last = self.done[-1].operation if self.done else None
+        return last if isinstance(last, Finetune) and last.steps else None
+
+    @property
     def changes(self) -> tuple[AnyOperation, ...]:
         """The operations in effect: doing these again gives the state now."""
         return tuple(step.operation for step in self.done)

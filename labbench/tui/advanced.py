@@ -41,22 +41,22 @@ class Advanced(Vertical):
 
     def on_mount(self) -> None:
         """Name what is hidden."""
-        self._summarize()
+        self.summarize()
 
     def action_turn(self) -> None:
         """Show the fields and go to the first, or hide them."""
         self.toggle_class("-open")
         if self.has_class("-open"):
-            self.fields[0].take_focus()
+            next(field for field in self.fields if field.display).take_focus()
         else:
             self.query_one(More).focus()
-        self._summarize()
+        self.summarize()
 
     def reveal(self, field: Field) -> None:
         """Make sure that this field can be seen, if it is one of these."""
         if field in self.fields:
             self.add_class("-open")
-            self._summarize()
+            self.summarize()
 
     @on(events.Click, "More")
     def _clicked(self, event: events.Click) -> None:
@@ -64,11 +64,13 @@ class Advanced(Vertical):
         self.action_turn()
 
     @on(Field.Changed)
-    def _summarize(self) -> None:
+    def summarize(self) -> None:
+        """Name the fields that mean something now; a sign marks those that are not at their default."""
         names = ", ".join(
             field.knob.name.replace("_", " ")
             + ("" if field.problem or field.value in (field.knob.default, {}) else "*")
             for field in self.fields
+            if field.display
         )
         sign = "▾" if self.has_class("-open") else "▸"
         self.query_one(More).update(Content(f"{sign} advanced: {names}"))

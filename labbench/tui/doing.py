@@ -55,8 +55,12 @@ def _at_once(operation: Callable[[tuple[str, ...]], AnyOperation]) -> Doing:
 def _form(name: str) -> Doing:
     def do(app: "LabbenchApp") -> None:
         table = app.bench.table
-        layers = () if name == "finetune" else table.chosen
-        form = OperationForm(name, app.catalogue, app.shown.session.snapshot, layers, app.settings.last(name))
+        session, last = app.shown.session, app.settings.last(name)
+        layers = table.chosen
+        if name == "finetune":
+            layers = ()
+            last |= {"resume": True} if session.stopped else {}
+        form = OperationForm(name, app.catalogue, session.snapshot, layers, last)
         app.push_screen(form, app.perform_chosen)
 
     return do
@@ -206,6 +210,7 @@ DOING: dict[str, Doing] = {
     "cluster": _form("cluster"),
     "finetune": _form("finetune"),
     "freeze_share": freeze_share,
+    "recalibrate": _form("recalibrate"),
     "evaluate": lambda app: app.desk.perform(Evaluate()),
     "measure": lambda app: app.desk.perform(Measure()),
     "measures": measures,

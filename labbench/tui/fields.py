@@ -21,7 +21,7 @@ from labbench.tui.choice import Choice
 Judge: TypeAlias = Callable[[Any], tuple[str, str]]
 """Given a value of the right type: what is wrong with it ("" if nothing), and a few words beside the field."""
 
-YES, NO = "yes", "no"
+YES, NO, NONE = "yes", "no", "none"
 
 
 class NumberInput(Input):
@@ -96,7 +96,7 @@ class Field(Vertical):
         knob = self.knob
         if self._entries:
             names = [entry.name for entry in self._entries.values()]
-            return Choice(names, start if isinstance(start, str) else None)
+            return Choice(names, start if isinstance(start, str) else None, [name or NONE for name in names])
         if knob.kind == "choice":
             return Choice(knob.choices, start if isinstance(start, bool | int | float | str) else None)
         if knob.kind == "bool":

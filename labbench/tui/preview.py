@@ -10,7 +10,7 @@ from textual.widgets import Static
 from labbench.session.catalogue import Catalogue
 from labbench.session.events import Previewed
 from labbench.session.figures import frozen_share
-from labbench.session.operations import AnyOperation, Evaluate, Finetune, Measure, percent
+from labbench.session.operations import AnyOperation, Evaluate, Finetune, Measure, Recalibrate, percent
 from labbench.session.report import frozen_words
 from labbench.session.snapshot import LayerRow, Snapshot
 from labbench.tui import words
@@ -105,6 +105,13 @@ def promise(operation: AnyOperation | None, snapshot: Snapshot | None, catalogue
     match operation:
         case Finetune():
             return Content(_training(operation, snapshot, catalogue))
+        case Recalibrate():
+            images = operation.batches * operation.batch_size
+            lines = [
+                f"measures every batch norm anew on {images:,} training images, as they are; no weight moves",
+                *(_held(snapshot) if snapshot else []),
+            ]
+            return Content("\n".join(lines))
         case Evaluate() if snapshot and operation.split in snapshot.accuracy:
             known = snapshot.accuracy[operation.split]
             return Content(
@@ -120,6 +127,8 @@ def promise(operation: AnyOperation | None, snapshot: Snapshot | None, catalogue
 def _training(operation: Finetune, snapshot: Snapshot | None, catalogue: Catalogue) -> str:
     dataset = catalogue.entry("datasets", snapshot.dataset) if snapshot else None
     images = dataset.facts.get("train") if dataset else None
+    if operation.resume:
+        return "goes on with the run that was stopped, with its settings and its optimizer, as if nothing had been"
     epochs = words.plural(operation.epochs, "epoch")
     lines = [f"{epochs} in steps of {operation.batch_size:,} images"]
     if isinstance(images, int):

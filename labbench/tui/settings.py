@@ -10,10 +10,10 @@ from msgspec import Struct
 
 from labbench.session.catalogue import knobs_of
 from labbench.session.check import BadInput, operation_from, wrong
-from labbench.session.operations import OPERATIONS, AnyOperation, Load
+from labbench.session.operations import OPERATIONS, AnyOperation, Finetune, Load
 
 THEME = "textual-dark"
-FORGOTTEN = frozenset({"layers", "amounts", "ks", "steps", "text", "sha256", "code_sha256"})
+FORGOTTEN = frozenset({"layers", "amounts", "ks", "steps", "text", "sha256", "code_sha256", "resume"})
 """Fields of one occasion: which layers, how much of each, where a run was stopped, what was noted, what a file held."""
 
 
@@ -51,6 +51,8 @@ class Settings:
 
     def remember(self, operation: AnyOperation) -> None:
         """Keep the values of this operation for the next form of its kind."""
+        if isinstance(operation, Finetune) and operation.resume:
+            return  # its values are those of the run that was stopped
         raw = msgspec.to_builtins(operation)
         name = raw.pop("op")
         kept = {key: value for key, value in raw.items() if key not in FORGOTTEN}

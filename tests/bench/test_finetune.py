@@ -14,9 +14,10 @@ from torch import nn
 from labbench.bench import finetune as training
 from labbench.bench.apply import Applied, Tools, apply
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.finetune import batches, cropped, lr_factor, set_up
+from labbench.bench.finetune import batches, cropped, set_up
 from labbench.bench.measure import evaluate, fingerprint
 from labbench.bench.models.resnet import ResNet
+from labbench.bench.schedules import lr_factor
 from labbench.bench.state import State
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Cluster, Finetune, Freeze, Prune, Unprune
@@ -104,6 +105,37 @@ def test_pruned_weights_stay_exactly_zero_over_a_cut(small: Small, how: dict[str
     assert all(mask.shape == after.weight(name).shape for name, mask in after.masks.items())
     assert not any(after.weight(name)[~mask].any() for name, mask in after.masks.items())
     assert moved(state, after) == {layer.name for layer in state.layers}
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "nesterov": {"nesterov": True},
+    "one-cycle": {"schedule": "one-cycle", "optimizer": "adam", "lr": 0.01},
+    "plateau": {"schedule": "plateau", "patience": 0, "optimizer": "adamw", "lr": 0.01},
+    "ramp": {"schedule": "ramp", "warmup": 1},
+    "clip": {"clip": 0.1, "optimizer": "adam", "lr": 0.01},
+    "bf16": {"precision": "bf16", "optimizer": "adamw", "lr": 0.01, "regularizer": "hoyer-square"},
+    "distilled": {"distill": 0.5, "label_smoothing": 0.1, "loss": "scaled-softmax"},
+}
+
+
+@pytest.mark.parametrize("how", SETTINGS.values(), ids=SETTINGS)
+def test_zeros_frozen_layers_and_clusters_hold_under_every_setting(small: Small, how: dict[str, Any]) -> None:
+    state = do(small(), Prune(amount=0.6), Cluster(layers=("layer2.0.conv2",), k=4), Freeze(layers=("layer1", "fc")))
+    after = do(state, Finetune(epochs=3, **FEW, keep="last", **how))
+    assert not any(after.weight(name)[~mask].any() for name, mask in after.masks.items())
+    assert moved(state, after) == {
+        *("conv1", "bn1", "layer2.0.conv1", "layer2.0.bn1", "layer2.0.conv2", "layer2.0.bn2"),
+        *("layer2.0.shortcut.0", "layer2.0.shortcut.1"),
+    }
+    assert len(after.weight("layer2.0.conv2").unique(dim=0)) == 4
+
+
+def test_a_clustered_layer_that_came_apart_ends_the_run(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = do(small(), Cluster(layers=("layer2.0.conv2",), k=4))
+    monkeypatch.setattr(training, "first_alike", lambda labels: torch.arange(len(labels)))
+    monkeypatch.setattr(training, "averaging", lambda labels: torch.eye(len(labels)))
+    with pytest.raises(AssertionError, match=r"clustered filters of layer2\.0\.conv2 came apart"):
+        doing(state, Finetune(epochs=1, **FEW))
 
 
 def test_zeros_that_were_unpruned_train_again_and_sparsity_falls_in_the_events(small: Small) -> None:
@@ -473,6 +505,80 @@ def test_the_optimizer_has_just_what_trains(small: Small, how: Any, kind: type, 
     assert {n for n, p in run.model.named_parameters() if id(p) not in trains} == {
         n for n, _ in run.model.named_parameters() if n.startswith("layer1")
     }
+
+
+def test_nesterov_looks_ahead_and_needs_a_momentum(small: Small) -> None:
+    assert set_up(Finetune(nesterov=True), small()).optimizer.param_groups[0]["nesterov"]
+    assert not set_up(Finetune(), small()).optimizer.param_groups[0]["nesterov"]
+    with pytest.raises(BenchError, match="nesterov looks along the momentum: give a momentum above 0"):
+        doing(small(), Finetune(nesterov=True, momentum=0.0))
+
+
+def test_a_plateau_lowers_the_rate_by_validation_and_never_by_test(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = scripted(monkeypatch, 0.5, 0.5, 0.6, 0.6, 0.6)
+    operation = Finetune(epochs=5, **FEW, lr=0.1, schedule="plateau", watch="accuracy", patience=0, gamma=0.5)
+    assert lrs(small(), operation, monkeypatch)[::5] == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025])
+    assert splits == ["validation"] * 5 + ["test"]
+
+
+def test_gradients_are_shortened_to_the_norm_that_was_asked_for(small: Small) -> None:
+    state = do(small(), Prune(amount=0.5), Freeze(layers=("fc",)))
+
+    def gradients(clip: float) -> tuple[float, torch.Tensor]:
+        run = set_up(Finetune(clip=clip, **FEW), state)
+        training.train_mode(run)
+        training.train_step(run, *next(batches(run)))
+        for weight, mask in zip(run.masked, run.masks, strict=True):
+            assert weight.grad is not None
+            weight.grad.mul_(mask)
+        grads = torch.cat([p.grad.flatten() for p in run.trained if p.grad is not None])
+        return float(grads.norm()), grads
+
+    whole, free = gradients(0.0)
+    length, clipped = gradients(0.25 * whole)
+    assert length == pytest.approx(0.25 * whole, rel=1e-4)
+    torch.testing.assert_close(clipped, 0.25 * free, rtol=1e-4, atol=1e-6)
+    assert gradients(10 * whole)[0] == pytest.approx(whole)
+
+
+# Precision
+
+
+def test_bf16_trains_in_bf16_and_keeps_and_measures_in_fp32(small: Small) -> None:
+    kinds: set[torch.dtype] = set()
+
+    def seen(module: nn.Module, _: object, output: torch.Tensor) -> None:
+        kinds.add(output.dtype)
+
+    run = set_up(Finetune(precision="bf16", **FEW), small())
+    run.model.get_submodule("layer1.0.conv1").register_forward_hook(seen)
+    training.train_mode(run)
+    training.train_step(run, *next(batches(run)))
+    assert kinds == {torch.bfloat16}
+    kinds.clear()
+    evaluate(run.model, small().data, run.device, "validation", lambda _: None)
+    assert kinds == {torch.float32}
+    assert {p.dtype for p in run.model.parameters()} == {torch.float32}
+    train = Finetune(epochs=2, **FEW, keep="last")
+    exact, rough = do(small(), train), do(small(), Finetune(epochs=2, **FEW, keep="last", precision="bf16"))
+    assert fingerprint(exact) != fingerprint(rough)
+    assert torch.allclose(exact.weight("conv1"), rough.weight("conv1"), atol=0.05)
+
+
+def test_a_precision_that_the_device_has_not_is_refused_with_those_that_work(small: Small) -> None:
+    with pytest.raises(BenchError, match="fp16 does not work on cpu; fp32 and bf16 would"):
+        doing(small(), Finetune(precision="fp16"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="fp16 needs a GPU")
+def test_fp16_scales_its_gradients_and_keeps_zeros(small: Small) -> None:
+    state = do(small(), Prune(amount=0.5))
+    run = set_up(Finetune(precision="fp16", device="cuda"), state)
+    assert run.scaler.is_enabled()
+    after = do(state, Finetune(epochs=2, **FEW, precision="fp16", device="cuda", clip=1.0))
+    assert not any(after.weight(name)[~mask].any() for name, mask in after.masks.items())
 
 
 # Batches

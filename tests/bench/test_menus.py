@@ -11,12 +11,15 @@ from labbench import worker
 from labbench.bench.datasets import DATASETS
 from labbench.bench.methods import METHODS
 from labbench.bench.models import MODELS
+from labbench.bench.regularizers import REGULARIZERS
 from labbench.session.catalogue import Catalogue, Entry, shipped
 from labbench.session.operations import OPERATIONS
 
 REGENERATE = "python -m labbench.worker --catalogue > labbench/session/catalogue.json"
 ENTRIES = [
-    (kind, entry) for kind in ("models", "datasets", "methods", "operations") for entry in getattr(shipped(), kind)
+    (kind, entry)
+    for kind in ("models", "datasets", "methods", "regularizers", "operations")
+    for entry in getattr(shipped(), kind)
 ]
 
 
@@ -45,6 +48,7 @@ def test_every_name_is_in_the_catalogue_in_the_order_of_the_menus() -> None:
     assert [entry.name for entry in catalogue.models] == list(MODELS)
     assert [entry.name for entry in catalogue.datasets] == list(DATASETS)
     assert [entry.name for entry in catalogue.methods] == list(METHODS)
+    assert [entry.name for entry in catalogue.regularizers] == list(REGULARIZERS)
     assert [entry.name for entry in catalogue.operations] == list(OPERATIONS)
 
 

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from labbench.bench import loading
 from labbench.bench.apply import Tools, apply
 from labbench.bench.checkpoints import Cache, fill, read, save
+from labbench.bench.clusterings import CLUSTERINGS
 from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.measure import fingerprint, snapshot
 from labbench.bench.methods import METHODS
 from labbench.bench.models import Model
 from labbench.bench.models.resnet import ResNet
+from labbench.bench.regularizers import REGULARIZERS
 from labbench.bench.state import State, trace_layers
 from labbench.bench.surgery import sliced
 from labbench.bench.timeline import Timeline
@@ -32,6 +34,7 @@ from labbench.session.operations import (
     Load,
     Measure,
     Prune,
+    Recalibrate,
     Redo,
     Undo,
     Unfreeze,
@@ -65,8 +68,19 @@ KINDS: dict[st.SearchStrategy[AnyOperation], int] = {
         keep=st.sampled_from(["best", "last"]),
         steps=st.sampled_from([1, 2]),
         augment=st.booleans(),
+        schedule=st.sampled_from(["cosine", "one-cycle", "plateau", "ramp"]),
+        regularizer=st.sampled_from(["", *REGULARIZERS]),
+        distill=st.sampled_from([0.0, 0.0, 0.5]),
+        precision=st.sampled_from(["fp32", "bf16"]),
     ): 6,
-    st.builds(Cluster, layers=globs, fraction=st.sampled_from([0.2, 0.5, 0.8]), seed=seeds): 3,
+    st.builds(Recalibrate, batches=st.just(10), seed=seeds): 1,
+    st.builds(
+        Cluster,
+        layers=globs,
+        fraction=st.sampled_from([0.2, 0.5, 0.8]),
+        method=st.sampled_from(sorted(CLUSTERINGS)),
+        seed=seeds,
+    ): 3,
     (freezes := st.builds(Freeze, layers=st.sampled_from(FROZEN).map(lambda name: (name,)), norms=st.booleans())): 2,
     st.builds(
         Freeze,

@@ -20,6 +20,8 @@ def test_the_shipped_operations_are_those_of_this_version() -> None:
         ("models", {"lenet-300-100", "lenet-5", "resnet-20", "resnet-18"}),
         ("datasets", {"digits", "shapes", "mnist", "fashion-mnist", "cifar10", "cifar100"}),
         ("methods", {"magnitude", "random", "group-magnitude"}),
+        ("regularizers", {"l1", "hoyer", "hoyer-square", "transformed-l1", "group-lasso", "group-hoyer"}),
+        ("regularizers", {"group-hoyer-square", "bn-l1", "unit-norm"}),
     ],
 )
 def test_what_is_promised_is_shipped(kind: str, names: set[str]) -> None:

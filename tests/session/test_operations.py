@@ -12,7 +12,7 @@ from labbench.session.catalogue import operation_entries, shipped
 from labbench.session.check import BadInput, check_names, operation_from
 from labbench.session.jsonl import decode_request, encode
 from labbench.session.operations import OPERATIONS as KINDS
-from labbench.session.operations import AnyOperation, Load, Prune
+from labbench.session.operations import AnyOperation, Finetune, Load, Prune
 
 
 def test_the_examples_have_one_of_each_operation() -> None:
@@ -167,3 +167,19 @@ def test_a_recipe_that_is_no_text_or_not_there_is_refused(tmp_path: Path) -> Non
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadInput, match="UTF-8"):
         recipe.read(file)
+
+
+def test_a_regularizer_must_be_in_the_catalogue_unless_there_is_none() -> None:
+    check_names(operation_from({"op": "finetune"}), shipped())
+    check_names(operation_from({"op": "finetune", "regularizer": "hoyer-square"}), shipped())
+    with pytest.raises(
+        BadInput, match=r"no such regularizer: hoyr; the regularizers are l1, hoyer.*did you mean hoyer\?"
+    ):
+        check_names(operation_from({"op": "finetune", "regularizer": "hoyr"}), shipped())
+
+
+def test_a_finetune_tells_what_is_special_about_it() -> None:
+    assert Finetune(resume=True).describe() == "finetune, going on with the stopped run"
+    words = Finetune(epochs=3, regularizer="l1", strength=0.01, distill=0.5, resume=True, steps=9).describe()
+    assert words == "finetune 3 epochs (sgd, lr 0.05, cosine, l1 0.01, distilled 50 %, resumed, stopped at step 9)"
+    assert Finetune(steps=4).describe() == "finetune 10 epochs (sgd, lr 0.05, cosine, stopped at step 4)"

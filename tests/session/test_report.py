@@ -4,7 +4,7 @@ import pytest
 from session_examples import LOAD, OPERATIONS, finished, row, snapshot
 
 from labbench.session import report
-from labbench.session.events import AnyEvent, Finished
+from labbench.session.events import AnyEvent, Finished, Metric
 from labbench.session.operations import Note, Prune
 from labbench.session.session import Session
 
@@ -73,3 +73,17 @@ def test_the_sums_say_what_is_left_even_if_that_is_nothing() -> None:
 )
 def test_a_share_is_never_rounded_to_all(fraction: float | None, words: str) -> None:
     assert report.share(fraction) == words
+
+
+def test_the_curves_of_all_training_are_told_in_a_line_each_the_penalty_beside_the_loss() -> None:
+    session = session_of(
+        *(Metric(name="step/loss", x=x / 2, y=3.0) for x in range(6)),
+        *(Metric(name="train/loss", x=x, y=y) for x, y in enumerate((2.0, None, 0.5, 0.75), 1)),
+        *(Metric(name="train/penalty", x=x, y=1 / x) for x in (1, 2)),
+    )
+    assert [line.split() for line in report.curve_table(session)] == [
+        ["curve", "first", "lowest", "highest", "last", "points"],
+        ["train/loss", "2.0000", "0.5000", "2.0000", "0.7500", "4"],
+        ["train/penalty", "1.0000", "0.5000", "1.0000", "0.5000", "2"],
+    ]
+    assert report.curve_table(session_of()) == []

@@ -134,3 +134,21 @@ def test_all_events_are_kept_as_they_came() -> None:
     session = session_of(*EVENTS)
     assert [event for _, event in session.events] == list(EVENTS)
     assert session.seconds == len(EVENTS) - 1
+
+
+def test_only_right_after_a_stopped_run_there_is_one_to_go_on_with() -> None:
+    broken = Finetune(epochs=3, steps=7)
+    session = session_of(*finished(LOAD), *finished(broken))
+    assert session.stopped == broken
+    for operation in (Note(text="hm"), Evaluate()):
+        for event in finished(operation):
+            session.append(9.0, event)
+    assert session.stopped == broken
+    for event in finished(Finetune(epochs=3, resume=True)):
+        session.append(10.0, event)
+    assert session.stopped is None
+    for event in finished(Undo()):
+        session.append(11.0, event)
+    assert session.stopped == broken
+    assert session_of(*finished(LOAD)).stopped is None
+    assert Session().stopped is None

@@ -40,8 +40,20 @@ METHODS = (
 )
 
 
+REGULARIZERS = (
+    entry("l1", "Every weight is pulled at with the same force"),
+    entry("hoyer", "Few weights carry all"),
+)
+
+
 def catalogue(*methods):
-    return Catalogue(models=MODELS, datasets=DATASETS, methods=(*METHODS, *methods), operations=operation_entries())
+    return Catalogue(
+        models=MODELS,
+        datasets=DATASETS,
+        methods=(*METHODS, *methods),
+        operations=operation_entries(),
+        regularizers=REGULARIZERS,
+    )
 
 
 def row(name, kind, shape, **more):

@@ -25,6 +25,7 @@ from labbench.session.operations import (
     Freeze,
     Note,
     Prune,
+    Recalibrate,
     Redo,
     Undo,
     Unfreeze,
@@ -465,3 +466,37 @@ async def test_a_player_plays_pauses_and_steps_both_ways():
         await until(pilot, lambda: "■ end" in seen(app))
         assert app.playback.session.changes == lenet_session().changes
         assert not app.link.sent
+
+
+async def test_after_a_stopped_run_t_goes_on_with_it():
+    session = lenet_session()
+    stopped = Finetune(epochs=9, lr=0.3, steps=40)
+    session.append(90.0, Started(operation=stopped))
+    session.append(91.0, Finished(operation=stopped, snapshot=snapshot(lenet_rows())))
+    app = app_on(session)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(app, pilot)
+        await pilot.press("t")
+        await until(pilot, lambda: "goes on with the run that was stopped" in seen(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.link.sent)
+        assert app.link.sent == [Finetune(resume=True)]
+        assert app.settings.last("finetune").get("lr") != 0.3
+        done = Finetune(resume=True, epochs=9, lr=0.3)
+        app.link.hear(Started(operation=done), Finished(operation=done, snapshot=snapshot(lenet_rows())))
+        await until(pilot, lambda: "resumed)" in seen(app))
+        await pilot.press("t")
+        await until(pilot, lambda: isinstance(app.screen, OperationForm))
+        assert app.screen.operation is not None
+        assert not app.screen.operation.resume
+
+
+async def test_capital_r_asks_how_to_recalibrate():
+    app = app_on(resnet_session())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(app, pilot)
+        await pilot.press("R")
+        await until(pilot, lambda: "batch norm anew" in seen(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.link.sent)
+    assert app.link.sent == [Recalibrate()]

@@ -7,7 +7,17 @@ from hosting import PENDING, Host, seen, type_in, until
 
 from labbench.session.catalogue import Knob
 from labbench.session.events import Previewed
-from labbench.session.operations import OPERATIONS, Cluster, Evaluate, Finetune, Freeze, Load, Prune, Unprune
+from labbench.session.operations import (
+    OPERATIONS,
+    Cluster,
+    Evaluate,
+    Finetune,
+    Freeze,
+    Load,
+    Prune,
+    Recalibrate,
+    Unprune,
+)
 from labbench.tui import values
 from labbench.tui.fields import Field
 from labbench.tui.preview import PreviewPanel
@@ -261,6 +271,68 @@ async def test_finetune_shows_milestones_only_for_the_multi_step_schedule():
         assert screen.operation == Finetune(epochs=8, lr=0.02, schedule="multi-step", milestones=(3, 5))
 
 
+@pytest.mark.parametrize(
+    ("name", "choice", "shown", "gone"),
+    [
+        ("schedule", "plateau", {"gamma", "watch", "patience", "warmup"}, {"milestones", "last"}),
+        ("schedule", "ramp", {"last"}, {"gamma", "watch", "patience", "milestones", "warmup"}),
+        ("regularizer", "l1", {"strength", "penalized"}, set()),
+        ("regularizer", "", set(), {"strength", "penalized"}),
+        ("optimizer", "adam", set(), {"nesterov"}),
+        ("loss", "scaled-softmax", {"scale"}, set()),
+        ("distill", 0.5, {"temperature"}, set()),
+    ],
+)
+async def test_finetune_shows_the_fields_that_matter_for_what_is_chosen(name, choice, shown, gone):
+    screen = form("finetune", last={name: choice})
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "steps an epoch" in seen(app))
+        displayed = {one.knob.name for one in screen.query(Field) if one.display}
+        assert shown <= displayed
+        assert not gone & displayed
+        assert screen.operation == Finetune(**{name: choice})
+
+
+async def test_after_a_stopped_run_finetune_offers_to_go_on_with_it_and_asks_for_nothing_else():
+    screen = form("finetune", last={"lr": 0.02, "resume": True})
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "goes on with the run that was stopped" in seen(app))
+        assert [one.knob.name for one in screen.query(Field) if one.display] == ["resume"]
+        assert screen.operation == Finetune(resume=True)
+        await pilot.press("ctrl+t", "right")
+        await until(pilot, lambda: "steps an epoch" in seen(app))
+        assert screen.operation == Finetune(lr=0.02)
+        await pilot.press("left", "enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert app.result == Finetune(resume=True)
+
+
+async def test_a_regularizer_is_chosen_from_its_menu_and_none_is_the_first():
+    screen = form("finetune")
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "steps an epoch" in seen(app))
+        assert "● none" in seen(app)
+        field(screen, "regularizer").take_focus()
+        await pilot.press("h")
+        await until(pilot, lambda: field(screen, "strength").display)
+        await fill(pilot, screen, "strength", "0.001")
+        assert screen.operation == Finetune(regularizer="hoyer", strength=0.001)
+
+
+async def test_recalibrate_says_how_many_images_it_looks_at():
+    screen = form("recalibrate")
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "1,280 training images" in seen(app))
+        await fill(pilot, screen, "batches", "9")
+        assert "✗ must be a whole number from 10" in seen(app)
+        await fill(pilot, screen, "batches", "10")
+        assert screen.operation == Recalibrate(batches=10)
+
+
 async def test_finetune_says_how_many_steps_the_run_will_take_and_asks_for_no_preview():
     screen = form("finetune", last={"epochs": 5})
     app = Host(screen)
@@ -278,14 +350,15 @@ async def test_rare_fields_are_hidden_until_they_are_asked_for_and_can_all_be_re
         await pilot.press("ctrl+t")
         await pilot.pause()
         reached = set()
-        for _ in range(30):
+        for _ in range(40):
             holder = next((one for one in app.focused.ancestors if isinstance(one, Field)), None)
             if holder:
                 reached.add(holder.knob.name)
                 await until(pilot, lambda: app.focused.region in screen.query_one("#fields").region)
             await pilot.press("tab")
             await pilot.pause()
-        hidden = {"milestones", "gamma"}
+        hidden = {"resume", "milestones", "gamma", "watch", "patience", "last"}
+        hidden |= {"strength", "penalized", "scale", "temperature"}
         assert reached == {knob.name for knob in catalogue().entry("operations", "finetune").knobs} - hidden
         await fill(pilot, screen, "seed", "7")
         assert screen.operation == Finetune(seed=7)
@@ -393,7 +466,9 @@ async def test_a_refused_preview_shows_the_reason():
         await until(pilot, lambda: "✗ cannot prune conv1: frozen; unfreeze first" in seen(app))
 
 
-@pytest.mark.parametrize("name", ["freeze", "unfreeze", "prune", "unprune", "cluster", "finetune", "evaluate", "load"])
+@pytest.mark.parametrize(
+    "name", ["freeze", "unfreeze", "prune", "unprune", "cluster", "finetune", "recalibrate", "evaluate", "load"]
+)
 async def test_the_buttons_are_always_in_sight(name):
     screen = form(name)
     app = Host(screen)

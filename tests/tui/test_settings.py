@@ -28,6 +28,9 @@ def test_what_belongs_to_one_occasion_is_not_remembered(tmp_path):
     settings.remember(Cluster(layers=("conv1",), k=4))
     settings.remember(Load(model="lenet-5", dataset="digits", weights="a.pt", sha256="0" * 64))
     assert "steps" not in settings.last("finetune")
+    settings.remember(Finetune(resume=True))
+    assert settings.last("finetune")["epochs"] == 5
+    assert "resume" not in settings.last("finetune")
     assert "layers" not in settings.last("cluster")
     assert settings.last_load() == Load(model="lenet-5", dataset="digits", weights="a.pt")
 

@@ -3,6 +3,7 @@
 import fnmatch
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
 from textual import on
@@ -32,21 +33,36 @@ MENUS = {
     ("load", "dataset"): "datasets",
     ("prune", "method"): "methods",
     ("cluster", "method"): "clusterings",
+    ("finetune", "regularizer"): "regularizers",
 }
 """The menu of the catalogue that an operation's field names an entry of."""
 OWNERS = ("method", "model")
 """Fields whose entry has knobs of its own, which fill `options`."""
+NOTHING = Entry(name="", title="None: the loss alone is minimized")
+OPTIONAL = frozenset({"regularizer"})
+"""Menus from which nothing may be chosen."""
 RARE = frozenset(
-    {"seed", "steps", "device", "momentum", "weight_decay", "tied", "keep", "weights", "sha256"}
-    | {"amounts", "round_to", "maximum", "lenient"}
+    {"seed", "steps", "device", "momentum", "weight_decay", "tied", "keep", "weights", "sha256", "nesterov", "warmup"}
+    | {"penalized", "loss", "scale", "label_smoothing", "distill", "temperature", "batch_size", "augment", "clip"}
+    | {"precision", "amounts", "round_to", "maximum", "lenient", "ks"}
 )
-ONLY_WITH: dict[str, tuple[str, object]] = {
-    "milestones": ("schedule", "multi-step"),
-    "gamma": ("schedule", "multi-step"),
-    "fraction": ("k", 0),
-    "amounts": ("scope", "layer"),
+ONLY_WITH: dict[str, tuple[str, tuple[object, ...]]] = {
+    "nesterov": ("optimizer", ("sgd",)),
+    "milestones": ("schedule", ("multi-step",)),
+    "gamma": ("schedule", ("multi-step", "plateau")),
+    "watch": ("schedule", ("plateau",)),
+    "patience": ("schedule", ("plateau",)),
+    "last": ("schedule", ("ramp",)),
+    "warmup": ("schedule", ("constant", "cosine", "multi-step", "plateau")),
+    "scale": ("loss", ("scaled-softmax",)),
+    "fraction": ("k", (0,)),
+    "amounts": ("scope", ("layer",)),
 }
-"""Fields that mean something only while another one has this value."""
+"""Fields that mean something only while another one has one of these values."""
+NOT_WITHOUT = {"strength": "regularizer", "penalized": "regularizer", "temperature": "distill"}
+"""Fields that mean something only while another one is not empty or 0."""
+OFFERED = frozenset({"resume"})
+"""Fields that are there only where there is something to do for them; while one is set, no other field matters."""
 WITHOUT_TARGET = frozenset(
     {"amount", "amounts", "scope", "maximum", "round_to", "lenient", "steps", "schedule", "epochs_between"}
 )
@@ -188,7 +204,8 @@ class OperationForm(ModalScreen[AnyOperation | None]):
     def action_toggle_rare(self) -> None:
         """Show or hide the rarely used fields."""
         for advanced in self.query(Advanced):
-            advanced.action_turn()
+            if advanced.display:
+                advanced.action_turn()
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:
@@ -232,14 +249,24 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         """Show the fields that mean something now, and what is wrong with all of them together."""
         values = {field.knob.name: field.value for field in self._fields(hidden=True)}
         for field in self.query(Field):
-            other, needed = ONLY_WITH.get(field.knob.name, ("", None))
-            field.display = other not in values or values[other] == needed
-            if field.knob.name in self._idle(values) and not self._is_option(field):
-                field.display = False
+            field.display = self._is_option(field) or self._applies(field.knob.name, values)
+        for advanced in self.query(Advanced):
+            advanced.summarize()
+            advanced.display = any(field.display for field in advanced.fields)
         problem = "" if any(field.problem for field in self._fields()) else self._formed()[1]
         line = self.query_one("#problem", Static)
         line.display = bool(problem)
         line.update(Content(f"✗ {problem}"))
+
+    def _applies(self, name: str, values: Mapping[str, object]) -> bool:
+        if name in OFFERED:
+            return name in self._last
+        if any(values.get(offered) for offered in OFFERED) or name in self._idle(values):
+            return False
+        other, needed = ONLY_WITH.get(name, ("", ()))
+        if other in values and values[other] not in needed:
+            return False
+        return bool(values.get(NOT_WITHOUT.get(name, ""), True))
 
     def _idle(self, values: Mapping[str, object]) -> frozenset[str]:
         """Fields that mean nothing to the chosen method."""
@@ -276,8 +303,11 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         return (field for field in self.query(Field) if hidden or field.display)
 
     def _field(self, knob: Knob) -> Field:
-        entries: tuple[Entry, ...] = self._menu(knob.name)
-        judge = self._judge_layers if knob.name == "layers" else None
+        entries = self._menu(knob.name)
+        if knob.name in OPTIONAL:
+            entries = (NOTHING, *entries)
+        norms = self._entry.name in NORMS_TOO or knob.name == "penalized"
+        judge = partial(self._judge_layers, norms) if knob.name in ("layers", "penalized") else None
         return Field(knob, self._last.get(knob.name), entries, judge)
 
     def _menu(self, field: str) -> tuple[Entry, ...]:
@@ -298,13 +328,13 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         known = last if isinstance(last, Mapping) else {}
         return [Field(knob, known.get(knob.name)) for knob in (entry.knobs if entry else ())]
 
-    def _judge_layers(self, names: tuple[str, ...]) -> tuple[str, str]:
+    def _judge_layers(self, norms: bool, names: tuple[str, ...]) -> tuple[str, str]:
         if not names:
             return "name at least one layer, or * for all", ""
         if self._snapshot is None:
             return "", ""
         prunable = [row.name for row in self._snapshot.rows if row.prunable]
-        known = [row.name for row in self._snapshot.rows] if self._entry.name in NORMS_TOO else prunable
+        known = [row.name for row in self._snapshot.rows] if norms else prunable
         matched: set[str] = set()
         for name in names:
             found = _matches(name, known)

@@ -25,6 +25,12 @@ TERMS: tuple[tuple[str, str], ...] = (
     ("macro accuracy", "mean of the accuracies of all classes, each counting the same however many images it has."),
     ("worst class", "the class with the lowest accuracy: pruning often hurts it first, unseen in the average."),
     ("validation, test", "validation images are for choosing, test images for the final figure, looked at once."),
+    ("regularizer", "a penalty beside the loss that pulls weights, filters or norm scales towards zero in training."),
+    (
+        "distillation",
+        "the pruned model learns the answers of the dense one, the model before the first prune or cluster.",
+    ),
+    ("recalibrate", "measure the means and variances of batch norms anew, which no longer fit what was cut."),
     ("session", "everything that happened, written to a file as it happens; opening it continues it."),
     ("play", "watch a recorded session in these screens; nothing is computed."),
     ("replay", "do a session's operations again and compare the figures."),

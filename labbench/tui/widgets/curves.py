@@ -35,7 +35,13 @@ class Curves(Widget, can_focus=True):
             self.by = by
             self.extend = extend
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"curves--first", "curves--second", "curves--border", "curves--quiet"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "curves--first",
+        "curves--second",
+        "curves--third",
+        "curves--border",
+        "curves--quiet",
+    }
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -100,7 +106,12 @@ class Curves(Widget, can_focus=True):
         named = {"train": f"train/{self.kind}", "validation": f"validation/{self.kind}", "prunable weights": self.kind}
         if self.kind == "loss" and len(self._points("train/loss")) < FINE:
             named["train"] = "step/loss"
-        looks = {"validation": ("○", self._style("curves--second"))}
+        if self.kind == "loss":
+            named["penalty"] = "train/penalty"
+        looks = {
+            "validation": ("○", self._style("curves--second")),
+            "penalty": ("+", self._style("curves--third")),
+        }
         first = ("", self._style("curves--first"))
         return [
             Series(name, self._points(metric), *looks.get(name, first), factor)

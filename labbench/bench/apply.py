@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+import torch
+
 from labbench.bench import cutting, pruning
 from labbench.bench.choice import checked_options, choose, choose_unfrozen, shortened
 from labbench.bench.closely import look_closely
@@ -19,7 +21,7 @@ from labbench.bench.measure import measured
 from labbench.bench.methods import needs_gradients
 from labbench.bench.own import OwnModels
 from labbench.bench.recalibrate import recalibrate
-from labbench.bench.state import State
+from labbench.bench.state import State, weight_of
 from labbench.bench.threads import one_thread
 from labbench.session.check import listed
 from labbench.session.events import Metric, Progress, Sparsity
@@ -191,10 +193,27 @@ def prune(operation: Prune, state: State, tools: Tools) -> Applied:
 
 
 def unprune(operation: Unprune, state: State) -> Applied:
-    """The state without the masks of these layers: their zeros are ordinary values now."""
+    """The state without the masks of these layers: their zeros are ordinary values, or what they last were."""
     chosen = choose(state, operation.layers)
     masked = [name for name in chosen.layers if name in state.masks]
     if not masked:
         raise BenchError(f"no pruned weights in {listed(operation.layers)}: nothing there is held at zero")
     masks = {name: mask for name, mask in state.masks.items() if name not in masked}
-    return Applied(replace(state, masks=masks, last={**state.last, **dict.fromkeys(masked, "unpruned")}), operation)
+    values = {name: value for name, value in state.values.items() if name not in masked}
+    made = replace(state, masks=masks, values=values, last={**state.last, **dict.fromkeys(masked, "unpruned")})
+    if operation.begin == "zero":
+        return Applied(made, operation)
+    lost = [name for name in masked if name not in state.values]
+    if lost:
+        raise BenchError(f"the last values of {shortened(lost)} are not known: the mask came with the weights")
+    frozen = [name for name in masked if name in state.frozen]
+    if frozen:
+        raise BenchError(f"cannot change the weights of {shortened(frozen)}: frozen; unfreeze first, or leave it out")
+    model = state.copy_model()
+    with torch.no_grad():
+        for name in masked:
+            weight_of(model, name).copy_(torch.where(state.masks[name], state.weight(name), state.values[name]))
+    clusters = {name: labels for name, labels in state.clusters.items() if name not in masked}
+    untied = [name for name in masked if name in state.clusters]
+    remarks = (f"no longer clustered, because single weights came back: {shortened(untied)}",) if untied else ()
+    return Applied(replace(made, model=model, clusters=clusters, accuracy={}), operation, remarks)

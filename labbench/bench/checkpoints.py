@@ -27,6 +27,7 @@ from labbench.session.snapshot import Accuracy
 
 FORMAT = 1
 RECORD = "labbench"  # the key in the metadata
+VALUES = "labbench last values of "  # before the name of a layer; no module is called so
 PICKLED = (".pth", ".pt")
 
 
@@ -74,8 +75,10 @@ def record_of(state: State) -> str:
     return msgspec.json.encode(record).decode()
 
 
-def save(state: State, path: Path) -> int:
+def save(state: State, path: Path, *, values: bool = False) -> int:
     """Write a state, atomically; returns the bytes. Raises `BenchError` where the path cannot be written.
+
+    With `values` a .safetensors also holds the last values of pruned weights, and is no plain state_dict then.
 
     .safetensors holds the record in its metadata, .pth and .pt hold it in the `_metadata` that torch gives a
     state_dict: whoever does not look for it finds names and tensors.
@@ -91,6 +94,8 @@ def save(state: State, path: Path) -> int:
             plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
             shared = Counter(tensor.untyped_storage().data_ptr() for tensor in plain.values())
             plain = {n: t.clone() if shared[t.untyped_storage().data_ptr()] > 1 else t for n, t in plain.items()}
+            if values:
+                plain |= {f"{VALUES}{name}": value.cpu().contiguous() for name, value in state.values.items()}
             save_file(plain, new, {"format": "pt", RECORD: record_of(state)})
     return path.stat().st_size
 
@@ -162,6 +167,8 @@ def fill(state: State, tensors: Mapping[str, Tensor], record: Record | None, pat
 
     Raises `BenchError` that lists the first tensors that do not fit.
     """
+    values = {name.removeprefix(VALUES): tensors[name].to(state.device) for name in tensors if name.startswith(VALUES)}
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(VALUES)}
     model = filled(state.copy_model().cpu(), tensors, record, path).to(state.device)
     made = replace(state, model=model)
     if record is None:
@@ -176,7 +183,7 @@ def fill(state: State, tensors: Mapping[str, Tensor], record: Record | None, pat
             if len(labels) not in (len(weight), weight.numel()):
                 raise IndexError(f"{name} has {len(weight)} filters, not {len(labels)}")
             clusters[name] = labels if len(labels) == len(weight) else labels.view_as(weight)
-    return replace(made, kept=_kept(record), masks=masks, clusters=clusters, last=dict(record.last))
+    return replace(made, kept=_kept(record), masks=masks, values=values, clusters=clusters, last=dict(record.last))
 
 
 def filled(model: nn.Module, tensors: Mapping[str, Tensor], record: Record | None, path: Path) -> nn.Module:
@@ -231,7 +238,7 @@ class Cache:
     def put(self, key: str, state: State) -> None:
         """Keep a state. A folder that cannot be written costs recomputing, not the run."""
         with suppress(BenchError, OSError):  # another session may clear the same folder
-            save(state, self.path(key))
+            save(state, self.path(key), values=True)
             if state.paused:
                 runs.save(state.paused, self._run(key))
             files = sorted(self.folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime, reverse=True)

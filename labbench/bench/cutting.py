@@ -334,7 +334,7 @@ def _merged(one: surgery.Gone, other: surgery.Gone) -> surgery.Gone:
 
 def _smaller(state: State, model: nn.Module, gone: surgery.Gone, words: Mapping[str, str]) -> State:
     kept = dict(state.kept)
-    masks, clusters = dict(state.masks), dict(state.clusters)
+    masks, values, clusters = dict(state.masks), dict(state.values), dict(state.clusters)
     for name, sides in gone.items():
         module = state.module(name)
         (outputs, inputs), (outs, ins) = sides, surgery.widths(module)
@@ -345,6 +345,8 @@ def _smaller(state: State, model: nn.Module, gone: surgery.Gone, words: Mapping[
         rest = surgery.kept_after(module, *sides)
         if name in masks:
             masks[name] = surgery.sliced(masks[name], rest, surgery.groups_of(module))
+        if name in values:
+            values[name] = surgery.sliced(values[name], rest, surgery.groups_of(module))
         if name in clusters:
             clusters[name] = compact(surgery.sliced(clusters[name], rest, surgery.groups_of(module)))
     prunable = {layer.name for layer in state.layers if layer.prunable}
@@ -354,6 +356,7 @@ def _smaller(state: State, model: nn.Module, gone: surgery.Gone, words: Mapping[
         model=model.to(state.device).eval().requires_grad_(True),
         kept=kept,
         masks=masks,
+        values=values,
         clusters=clusters,
         last={**state.last, **{name: words[name] for name in touched}},
         accuracy={},

@@ -58,10 +58,18 @@ def zero(operation: Prune, state: State, chosen: Chosen) -> tuple[State, tuple[s
         state,
         model=model,
         masks=masks,
+        values={**state.values, **{name: _last_values(state, name, masks[name]) for name in removed}},
         clusters={name: labels for name, labels in state.clusters.items() if name not in untied},
         last={**state.last, **words},
         accuracy={},
     ), (*chosen.remarks, *remarks)
+
+
+def _last_values(state: State, name: str, mask: Tensor) -> Tensor:
+    """What the weights that a mask holds at zero were before: just now, or when they were pruned."""
+    weight = state.weight(name)
+    before = torch.where(state.masks[name], weight, state.values[name]) if name in state.values else weight
+    return before.masked_fill(mask, 0)
 
 
 def _by_rule(

@@ -103,6 +103,8 @@ class State:
     """Names of layers and norms."""
     masks: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
     """Layer name → bool tensor of its weight's shape; False is held at zero."""
+    values: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
+    """Layer name → the last values of the weights that are held at zero, in the weight's shape; 0 where none are."""
     clusters: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
     """Layer name → int64 cluster of each filter or, in the weight's shape, of each entry among those at its place."""
     kept: Mapping[str, Kept] = field(default_factory=lambda: MappingProxyType({}))

@@ -60,10 +60,10 @@ def model_lines(snapshot: Snapshot, measures: Measures | None) -> list[str]:
     channels, loaded = sum(row.channels for row in prunable), sum(row.channels_loaded for row in prunable)
     found += [
         ("channels cut", f"{share(1 - channels / loaded if loaded else 0)} in {len(cut)} of {len(prunable)} layers"),
-        ("MACs", f"{snapshot.macs:,} of {snapshot.macs_loaded:,}; FLOPs {2 * snapshot.macs:,} (conv, linear)"),
+        ("MACs", f"{snapshot.macs:,} of {snapshot.macs_loaded:,}; FLOPs {2 * snapshot.macs:,}"),
         ("MACs not zero", f"{figures.macs_nonzero(snapshot):,}: only a machine that skips zeros saves them"),
         ("unique parameters", _unique(snapshot)),
-        ("bits", f"{sum(map(figures.bits, prunable)):,} for the weights: n·log₂K + 32·K·d where clustered, else 32"),
+        ("bits", f"{sum(map(figures.bits, prunable)):,} of weights; clustered: n·log₂K + 32·K·d"),
     ]
     for split in snapshot.accuracy:
         value = figures.trade_off(snapshot, split)

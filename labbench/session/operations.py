@@ -117,9 +117,12 @@ class Unprune(Operation, frozen=True):
     """Let pruned weights train again: their zeros become ordinary values"""
 
     layers: LayerNames = ("*",)
+    begin: Annotated[
+        Literal["zero", "last"], Meta(description="from zero, or from the last values before they were pruned")
+    ] = "zero"
 
     def describe(self) -> str:
-        return f"unprune {_names(self.layers)}"
+        return f"unprune {_names(self.layers)}" + (" to the last values" if self.begin == "last" else "")
 
 
 class Cluster(Operation, frozen=True):

@@ -9,6 +9,8 @@ from bench_examples import Opened, Small, distinct, do, doing, shaken, state_of,
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
+from labbench.bench import surgery
+from labbench.bench.checkpoints import fill, read, save
 from labbench.bench.errors import BenchError
 from labbench.bench.measure import fingerprint
 from labbench.bench.methods import METHODS, function_of, has_own_target, magnitude, random
@@ -285,3 +287,54 @@ def test_nothing_but_load_works_before_a_model_is_open() -> None:
     for operation in (Prune(), Finetune(), Unprune()):
         with pytest.raises(BenchError, match="no model is open: load one first"):
             apply(operation, None, Tools(lambda name, options, side: pytest.fail("no data is needed")))
+
+
+# Unpruning to the last values
+
+
+def test_unpruned_weights_begin_from_their_last_values_after_training_and_a_cut(small: Small) -> None:
+    name = "layer2.0.conv1"
+    dense = small()
+    pruned = do(dense, Prune(amount=0.3), Prune(amount=0.6))
+    trained = do(pruned, Finetune(epochs=1, batch_size=50, device="cpu"))
+    back = do(trained, Unprune(layers=(name,), begin="last"))
+    mask = trained.masks[name]
+    assert torch.equal(back.weight(name)[~mask], dense.weight(name)[~mask])
+    assert torch.equal(back.weight(name)[mask], trained.weight(name)[mask])
+    assert name not in back.masks and name not in back.values and "conv1" in back.masks
+    smaller = do(trained, Prune(layers=(name,), amount=0.5, method="group-magnitude"))
+    again = do(smaller, Unprune(layers=(name,), begin="last"))
+    kept = smaller.kept[name]
+    expected = torch.where(mask, trained.weight(name), dense.weight(name))
+    assert torch.equal(again.weight(name), surgery.sliced(expected, kept))
+
+
+def test_weights_that_trained_between_two_prunings_come_back_as_they_last_were(small: Small) -> None:
+    name = "layer1.0.conv1"
+    once = do(small(), Prune(layers=(name,), amount=0.3))
+    trained = do(once, Finetune(epochs=1, batch_size=50, device="cpu"))
+    twice = do(trained, Prune(layers=(name,), amount=0.6))
+    back = do(twice, Unprune(begin="last")).weight(name)
+    first = ~once.masks[name]
+    assert torch.equal(back[first], small().weight(name)[first])
+    assert torch.equal(back[~first], trained.weight(name)[~first])
+
+
+def test_unpruned_to_zero_stays_zero_until_it_trains(small: Small) -> None:
+    pruned = do(small(), Prune(amount=0.5))
+    zeros = {name: pruned.weight(name) == 0 for name in pruned.masks}
+    assert all(not do(pruned, Unprune()).weight(name)[zero].any() for name, zero in zeros.items())
+    assert not do(pruned, Unprune()).values
+
+
+def test_last_values_come_back_from_a_checkpoint_and_are_in_no_export(small: Small, tmp_path) -> None:
+    pruned = do(small(), Prune(amount=0.5))
+    save(pruned, tmp_path / "kept.safetensors", values=True)
+    kept = fill(small(), *read(tmp_path / "kept.safetensors"), tmp_path)
+    assert fingerprint(do(kept, Unprune(begin="last"))) == fingerprint(do(pruned, Unprune(begin="last")))
+    save(pruned, tmp_path / "plain.safetensors")
+    tensors, record = read(tmp_path / "plain.safetensors")
+    assert set(tensors) == set(pruned.model.state_dict())
+    plain = fill(small(), tensors, record, tmp_path)
+    with pytest.raises(BenchError, match=r"the last values of .* are not known: the mask came with the weights"):
+        do(plain, Unprune(begin="last"))

@@ -151,14 +151,14 @@ class Graph:
         kinds = {item.dep.target.type for item in found.items}
         if not inputs or tp.ops.OPTYPE.OUTPUT in kinds:
             raise Uncuttable(name, "these outputs are the answers of the model, one for each class")
-        if tp.ops.OPTYPE.PARAMETER in kinds:
-            raise Uncuttable(name, "the channels are coupled with a parameter that belongs to no layer")
         for other in {**outputs, **inputs}:
             module = self.model.get_submodule(other)
             if not isinstance(module, CUTTABLE):
                 raise Uncuttable(name, f"the channels are coupled with {other}, a {type(module).__name__}")
             if isinstance(module, MIXING):
                 raise Uncuttable(name, f"{other} normalizes over all channels: without some, the others change")
+        if tp.ops.OPTYPE.PARAMETER in kinds:
+            raise Uncuttable(name, "the channels are coupled with a parameter that belongs to no layer")
         for other, coupling in outputs.items():
             module = self.model.get_submodule(other)
             if isinstance(module, (*CONV, nn.Linear)) and not (

@@ -344,8 +344,8 @@ def test_a_file_that_another_session_removes_meanwhile_is_no_error(
     cache = Cache(tmp_path, 10**9)
     original = checkpoints.save
 
-    def save_and_lose(state: State, path: Path) -> int:
-        size = original(state, path)
+    def save_and_lose(state: State, path: Path, *, values: bool = False) -> int:
+        size = original(state, path, values=values)
         (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")
         return size
 

@@ -194,8 +194,10 @@ def holds(state: State, loaded: State) -> None:
         assert not state.weight(name)[~mask].any()
     for name, labels in state.clusters.items():
         weight = state.weight(name)
-        assert labels.shape == (len(weight),)
-        assert all((weight[labels == label] == weight[labels == label][0]).all() for label in labels.unique())
+        assert labels.shape in ((len(weight),), weight.shape)
+        columns = labels.flatten(1).T if labels.dim() > 1 else labels.expand(weight[0].numel(), -1)
+        for column, values in zip(columns, weight.flatten(1).T, strict=True):
+            assert all(len(values[column == label].unique()) == 1 for label in column.unique())
     for name in names:
         owner, _, key = name.rpartition(".")
         tensor = state.model.get_parameter(name)

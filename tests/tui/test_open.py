@@ -74,7 +74,7 @@ async def test_every_shipped_model_can_be_reached_in_the_menu_and_is_seen(tmp_pa
             seen_names.append(screen.query_one("#model", Menu).value)
             await pilot.press("down")
         assert len(models) > screen.query_one("#model", Menu).size.height
-        await pilot.press("end", "enter")
+        await pilot.press("end", "up", "enter")
         await until(pilot, lambda: app.result is not PENDING)
     assert seen_names == models
     assert app.result == Load(model=models[-1], dataset="digits")

@@ -21,9 +21,10 @@ import torch
 from labbench import __version__, folders
 from labbench.bench.apply import Tools, apply
 from labbench.bench.checkpoints import Cache, save
+from labbench.bench.coupling import groups
 from labbench.bench.dataset import Dataset, Reading
 from labbench.bench.datasets import DATASETS
-from labbench.bench.devices import available, machine
+from labbench.bench.devices import available, machine, one_thread
 from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.gradients import Remembered
 from labbench.bench.measure import measured, snapshot
@@ -41,6 +42,8 @@ from labbench.session.events import (
     Exported,
     Failed,
     Finished,
+    Grouped,
+    Groups,
     Preview,
     Previewed,
     Progress,
@@ -106,13 +109,15 @@ class Worker:
         """Do one request and answer it; whatever goes wrong is answered with `Failed`."""
         if isinstance(request, Stop):
             return  # nothing runs
-        operation = None if isinstance(request, Restore | Export | Preview) else request
+        operation = None if isinstance(request, Restore | Groups | Export | Preview) else request
         try:
             match request:
                 case Preview():
                     self.emit(self.preview(request.operation))
                 case Restore():
                     self.restore(request)
+                case Groups():
+                    self.emit(self.groups())
                 case Export():
                     self.export(request)
                 case _:
@@ -189,6 +194,13 @@ class Worker:
         state = self.timeline.state
         again = self.timeline.recomputed - count
         self.emit(Restored(snapshot=snapshot(state) if state else None, recomputed=again))
+
+    def groups(self) -> Grouped:
+        """Which layers change together."""
+        if self.timeline.state is None:
+            raise BenchError("no model is open: load one first")
+        with one_thread():
+            return Grouped(groups=groups(self.timeline.state))
 
     def export(self, request: Export) -> None:
         """Write the current model to a file."""

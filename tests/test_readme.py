@@ -46,8 +46,9 @@ def test_ci_takes_the_second_command_from_the_readme() -> None:
 
 
 def test_the_recipe_of_the_readme_is_one() -> None:
-    (text,) = blocks("toml")
+    text, series = blocks("toml")
     assert len(recipe.parse(text).steps) == 5
+    assert len(recipe.parse(f"{text}\n{series}").steps) == 5 + 2 * 6
 
 
 def test_every_headless_command_has_an_example_that_can_be_meant() -> None:

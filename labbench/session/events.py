@@ -121,6 +121,29 @@ class Restored(Event, frozen=True):
     """Operations that had to be done again because no checkpoint was there."""
 
 
+class Coupled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Layers that can only be cut together."""
+
+    layers: tuple[str, ...]
+    """They lose the same filters; in forward order."""
+    readers: tuple[str, ...] = ()
+    """They read those channels, and lose the inputs."""
+    norms: tuple[str, ...] = ()
+    channels: int = 0
+    blocks: int = 1
+    """From each of so many groups the same places go."""
+    why: str = ""
+    """What couples the layers; empty for a layer alone."""
+    refused: str = ""
+    """Why they cannot be cut, or ""."""
+
+
+class Grouped(Event, frozen=True):
+    """Which layers change together. Never recorded."""
+
+    groups: tuple[Coupled, ...]
+
+
 class Exported(Event, frozen=True):
     """The current model was written to a file. Never recorded."""
 
@@ -136,7 +159,18 @@ class Died(Event, frozen=True):
 
 
 AnyEvent: TypeAlias = (
-    Ready | Started | Progress | Metric | Sparsity | Finished | Failed | Previewed | Restored | Exported | Died
+    Ready
+    | Started
+    | Progress
+    | Metric
+    | Sparsity
+    | Finished
+    | Failed
+    | Previewed
+    | Restored
+    | Grouped
+    | Exported
+    | Died
 )
 
 
@@ -164,10 +198,14 @@ class Restore(Request, frozen=True):
     """Of the states after each of `done` and `undone`, to find their checkpoints; none: recompute."""
 
 
+class Groups(Request, frozen=True):
+    """Say which layers change together when filters are cut, and why"""
+
+
 class Export(Request, frozen=True):
     """Write the current model to a safetensors file"""
 
     path: str
 
 
-AnyRequest: TypeAlias = AnyOperation | Stop | Preview | Restore | Export
+AnyRequest: TypeAlias = AnyOperation | Stop | Preview | Restore | Groups | Export

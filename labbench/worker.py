@@ -26,7 +26,7 @@ from labbench.bench.dataset import Dataset, Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.devices import available, machine, one_thread
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.gradients import Remembered
+from labbench.bench.loss_gradients import Remembered
 from labbench.bench.measure import measured, snapshot
 from labbench.bench.methods import METHODS, function_of, has_own_target, needs_gradients
 from labbench.bench.models import MODELS

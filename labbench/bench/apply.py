@@ -12,8 +12,8 @@ from labbench.bench.choice import checked_options, choose, choose_unfrozen, shor
 from labbench.bench.devices import one_thread
 from labbench.bench.errors import BenchError, NothingLeft, Stopped, never
 from labbench.bench.finetune import finetune
-from labbench.bench.gradients import Gradients, gradients
 from labbench.bench.loading import Find, load
+from labbench.bench.loss_gradients import Gradients, gradients
 from labbench.bench.measure import measured, unique_filters
 from labbench.bench.methods import needs_gradients
 from labbench.bench.state import State, weight_of
@@ -48,7 +48,7 @@ class Tools:
     report: Callable[[Progress | Metric | Sparsity], None] = nobody
     stopped: Callable[[], bool] = never
     gradients: Callable[..., Gradients] = gradients
-    """As `gradients.gradients`; a worker remembers the last ones, for a preview is asked for at every key."""
+    """As `loss_gradients.gradients`; a worker remembers the last ones, for a preview is asked for at every key."""
 
 
 class Applied(NamedTuple):

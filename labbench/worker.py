@@ -24,19 +24,21 @@ from labbench.bench import stored
 from labbench.bench.apply import Tools, apply
 from labbench.bench.checkpoints import Cache
 from labbench.bench.clusterings import CLUSTERINGS
+from labbench.bench.coupling import groups
 from labbench.bench.dataset import Dataset, Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.devices import available, machine
 from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.exports import export
-from labbench.bench.gradients import Remembered
 from labbench.bench.loading import other_code
+from labbench.bench.loss_gradients import Remembered
 from labbench.bench.measure import measured, snapshot
 from labbench.bench.methods import METHODS, function_of, has_own_target, needs_gradients
 from labbench.bench.models import MODELS, Model
 from labbench.bench.own import FAULTS, OwnModels, reason
 from labbench.bench.regularizers import REGULARIZERS
 from labbench.bench.state import Data, State
+from labbench.bench.threads import one_thread
 from labbench.bench.timeline import Timeline
 from labbench.session.catalogue import Catalogue, Entry, entry_of, knobs_of, operation_entries, options_type, shipped
 from labbench.session.check import BadInput
@@ -47,6 +49,8 @@ from labbench.session.events import (
     Export,
     Failed,
     Finished,
+    Grouped,
+    Groups,
     Preview,
     Previewed,
     Progress,
@@ -119,13 +123,15 @@ class Worker:
         if isinstance(request, Trust):
             self.own.trusted.add(request.model)
             return
-        operation = None if isinstance(request, Restore | Export | Preview) else request
+        operation = None if isinstance(request, Restore | Groups | Export | Preview) else request
         try:
             match request:
                 case Preview():
                     self.emit(self.preview(request.operation))
                 case Restore():
                     self.restore(request)
+                case Groups():
+                    self.emit(self.groups())
                 case Export():
                     self.export(request)
                 case _:
@@ -207,6 +213,13 @@ class Worker:
         loads = [operation for operation in request.done if isinstance(operation, Load)]
         remarks = other_code(loads[-1], state.load) if state else ()
         self.emit(Restored(snapshot=snapshot(state) if state else None, recomputed=again, remarks=remarks))
+
+    def groups(self) -> Grouped:
+        """Which layers change together."""
+        if self.timeline.state is None:
+            raise BenchError("no model is open: load one first")
+        with one_thread():
+            return Grouped(groups=groups(self.timeline.state))
 
     def export(self, request: Export) -> None:
         """Write the current model to a file."""

@@ -23,6 +23,8 @@ from labbench.session.events import (
     Exported,
     Failed,
     Finished,
+    Grouped,
+    Groups,
     Preview,
     Previewed,
     Progress,
@@ -37,7 +39,7 @@ from labbench.session.jsonl import decode_event, encode
 from labbench.session.operations import Cluster, Evaluate, Finetune, Freeze, Load, Note, Prune, Redo, Undo
 
 LENET = Load(model="lenet-300-100", dataset="digits")
-ANSWERS = (Finished, Failed, Previewed, Restored, Exported)
+ANSWERS = (Finished, Failed, Previewed, Restored, Grouped, Exported)
 
 
 class Pipe:
@@ -128,6 +130,16 @@ def test_garbage_is_refused_with_a_sentence_and_the_worker_goes_on(pipe: Pipe) -
         answer = pipe.ask(line)
         assert isinstance(answer, Failed) and said in answer.error and not answer.bug
     assert isinstance(pipe.ask(LENET), Finished)
+
+
+def test_which_layers_change_together_is_answered_without_changing_anything(pipe: Pipe) -> None:
+    assert "no model is open" in pipe.ask(Groups()).error
+    loaded = pipe.ask(LENET)
+    answer = pipe.ask(Groups())
+    assert isinstance(answer, Grouped)
+    assert [group.layers for group in answer.groups] == [("fc1",), ("fc2",), ("fc3",)]
+    assert answer.groups[0].readers == ("fc2",)
+    assert pipe.ask(Evaluate(split="validation")).snapshot.fingerprint == loaded.snapshot.fingerprint
 
 
 def test_a_refused_operation_leaves_the_state_as_it_was(pipe: Pipe) -> None:

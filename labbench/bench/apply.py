@@ -15,8 +15,8 @@ from labbench.bench.closely import look_closely
 from labbench.bench.clustering import cluster
 from labbench.bench.errors import BenchError, NothingLeft, never
 from labbench.bench.finetune import finetune
-from labbench.bench.gradients import Gradients, gradients
 from labbench.bench.loading import Find, load
+from labbench.bench.loss_gradients import Gradients, gradients
 from labbench.bench.measure import measured
 from labbench.bench.methods import needs_gradients
 from labbench.bench.own import OwnModels
@@ -62,7 +62,7 @@ class Tools:
     own: OwnModels = field(default_factory=OwnModels)
     """Code of the user's own that may be run; none unless somebody asked for it."""
     gradients: Callable[..., Gradients] = gradients
-    """As `gradients.gradients`; a worker remembers the last ones, for a preview is asked for at every key."""
+    """As `loss_gradients.gradients`; a worker remembers the last ones, for a preview is asked for at every key."""
 
 
 class Applied(NamedTuple):

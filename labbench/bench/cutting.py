@@ -14,7 +14,7 @@ from labbench.bench import surgery
 from labbench.bench.centroids import compact
 from labbench.bench.choice import Chosen, amounts_of, checked_options, shortened
 from labbench.bench.errors import BenchError, NothingLeft
-from labbench.bench.gradients import Gradients
+from labbench.bench.loss_gradients import Gradients
 from labbench.bench.methods import METHODS, function_of
 from labbench.bench.state import Kept, State, weight_of
 from labbench.session.check import listed

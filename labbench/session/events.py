@@ -136,6 +136,29 @@ EXPORT_FORMATS = {
 """How the current model can be written: ending of the file, and what it then is."""
 
 
+class Coupled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Layers that can only be cut together."""
+
+    layers: tuple[str, ...]
+    """They lose the same filters; in forward order."""
+    readers: tuple[str, ...] = ()
+    """They read those channels, and lose the inputs."""
+    norms: tuple[str, ...] = ()
+    channels: int = 0
+    blocks: int = 1
+    """From each of so many groups the same places go."""
+    why: str = ""
+    """What couples the layers; empty for a layer alone."""
+    refused: str = ""
+    """Why they cannot be cut, or ""."""
+
+
+class Grouped(Event, frozen=True):
+    """Which layers change together. Never recorded."""
+
+    groups: tuple[Coupled, ...]
+
+
 class Exported(Event, frozen=True):
     """The current model was written to a file. Never recorded."""
 
@@ -160,7 +183,18 @@ class Died(Event, frozen=True):
 
 
 AnyEvent: TypeAlias = (
-    Ready | Started | Progress | Metric | Sparsity | Finished | Failed | Previewed | Restored | Exported | Died
+    Ready
+    | Started
+    | Progress
+    | Metric
+    | Sparsity
+    | Finished
+    | Failed
+    | Previewed
+    | Restored
+    | Grouped
+    | Exported
+    | Died
 )
 
 
@@ -188,6 +222,10 @@ class Restore(Request, frozen=True):
     """Of the states after each of `done` and `undone`, to find their checkpoints; none: recompute."""
 
 
+class Groups(Request, frozen=True):
+    """Say which layers change together when filters are cut, and why"""
+
+
 class Export(Request, frozen=True):
     """Write the current model to a file"""
 
@@ -204,4 +242,4 @@ class Trust(Request, frozen=True):
     model: str
 
 
-AnyRequest: TypeAlias = AnyOperation | Stop | Preview | Restore | Export | Trust
+AnyRequest: TypeAlias = AnyOperation | Stop | Preview | Restore | Groups | Export | Trust

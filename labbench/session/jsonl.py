@@ -16,6 +16,8 @@ from labbench.session.events import (
     Environment,
     Export,
     Exported,
+    Grouped,
+    Groups,
     Preview,
     Previewed,
     Progress,
@@ -50,7 +52,7 @@ _encoder = msgspec.json.Encoder()
 _event = msgspec.json.Decoder(AnyEvent)
 _timed = msgspec.json.Decoder(tuple[float, AnyEvent])
 _header = msgspec.json.Decoder(Header)
-REQUESTS: dict[str, Any] = {kind.__name__.lower(): kind for kind in (Stop, Preview, Restore, Export, Trust)}
+REQUESTS: dict[str, Any] = {kind.__name__.lower(): kind for kind in (Stop, Preview, Restore, Groups, Export, Trust)}
 
 
 def encode(value: object) -> bytes:
@@ -138,9 +140,9 @@ class Writer:
             _drop_cut_line(self._file)
 
     def write(self, seconds: float, event: AnyEvent) -> None:
-        """Write one event; progress is thinned, a catalogue is left out, previews and exports are not recorded."""
+        """Write one event; progress is thinned, a catalogue is left out, previews, groups and exports are not."""
         match event:
-            case Previewed() | Exported():
+            case Previewed() | Grouped() | Exported():
                 return
             case Progress():
                 if seconds - self._progress < PROGRESS_INTERVAL:

@@ -32,8 +32,8 @@ SERIES = ("gradual", "layerwise")
 def share(schedule: Schedule, time: float) -> float:
     """The part of the amount that is reached at a time from 0 to 1. Every schedule reaches 1 at 1.
 
-    linear t · cubic 1 − (1 − t)³ (AGP: Zhu & Gupta 2017, equation 1) · exponential (1 − e^(−5t)) / (1 − e^−5)
-    · cosine (1 − cos πt) / 2 · one-shot 1 from the first step on
+    linear t · cubic 1 − (1 − t)³ (AGP: Zhu & Gupta 2017, equation 1, from zero) ·
+    exponential (1 − e^(−5t)) / (1 − e^−5) · cosine (1 − cos πt) / 2 · one-shot 1 from the first step on
     """
     match schedule:
         case "linear":

@@ -141,6 +141,15 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("undo", ("u",), "undo", "Take back the last change of the model.", "Operations", BENCH, (*CHANGE, "undo")),
     Action("redo", ("U",), "redo", "Do again what was undone.", "Operations", BENCH, (*CHANGE, "redo")),
+    Action(
+        "groups",
+        ("c",),
+        "coupled",
+        "Say which layers lose filters together with the one under the cursor, and why.",
+        "Layers",
+        BENCH,
+        CHANGE,
+    ),
     # layers
     Action(
         "mark",

@@ -19,14 +19,14 @@ from textual.widgets import Input, TextArea
 from labbench import folders
 from labbench.client import worker_command
 from labbench.session.catalogue import shipped
-from labbench.session.events import AnyRequest, Exported, Finished, Previewed, Ready
+from labbench.session.events import AnyRequest, Exported, Finished, Grouped, Previewed, Ready
 from labbench.session.operations import AnyOperation, Load
 from labbench.session.recipe import Recipe
 from labbench.session.session import Session
 from labbench.tui.actions import ACTIONS, actions_for, mode_of, refusal
 from labbench.tui.crash import report
 from labbench.tui.desk import Desk
-from labbench.tui.doing import DOING
+from labbench.tui.doing import DOING, show_groups
 from labbench.tui.link import Link
 from labbench.tui.playback import Playback
 from labbench.tui.record import Record
@@ -201,6 +201,8 @@ class LabbenchApp(App[None]):
                     self._show_preview(event)
                 case Exported():
                     self.desk.take_export(event)
+                case Grouped():
+                    show_groups(self, event)
                 case _:
                     self.desk.take(event)
                     if isinstance(event, Ready):

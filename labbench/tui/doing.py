@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from labbench import folders
 from labbench.session.catalogue import Knob, knobs_of
 from labbench.session.check import convert
-from labbench.session.events import EXPORT_FORMATS, Export
+from labbench.session.events import EXPORT_FORMATS, Export, Grouped, Groups
 from labbench.session.figures import measures_of
 from labbench.session.operations import (
     AnyOperation,
@@ -26,6 +26,7 @@ from labbench.session.operations import (
 from labbench.session.own import brief
 from labbench.session.series import Steps, gradual
 from labbench.tui.actions import in_help
+from labbench.tui.groups import told
 from labbench.tui.screens.about import AboutScreen
 from labbench.tui.screens.form import OperationForm
 from labbench.tui.screens.help import HelpScreen
@@ -182,6 +183,17 @@ def read(app: "LabbenchApp") -> None:
         app.say("nothing to read yet")
 
 
+def groups(app: "LabbenchApp") -> None:
+    """Ask the worker which layers change together; the answer is shown by `show_groups`."""
+    app.desk.send(Groups())
+
+
+def show_groups(app: "LabbenchApp", event: Grouped) -> None:
+    """Show which layers change together, the one under the cursor first."""
+    row = app.bench.table.current
+    app.push_screen(Reader("Cut together", told(event.groups, row.name if row else "")))
+
+
 def log(app: "LabbenchApp") -> None:
     """Show the log."""
     app.push_screen(LogScreen(app.log_path, app.shown.session))
@@ -206,6 +218,7 @@ DOING: dict[str, Doing] = {
     "freeze": _at_once(lambda layers: Freeze(layers=layers)),
     "unfreeze": _at_once(lambda layers: Unfreeze(layers=layers)),
     "unprune": _at_once(lambda layers: Unprune(layers=layers)),
+    "groups": groups,
     "prune": prune,
     "cluster": _form("cluster"),
     "finetune": _form("finetune"),

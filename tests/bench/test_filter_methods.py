@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from labbench.bench import surgery
 from labbench.bench.apply import Tools, apply
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.gradients import BATCH, Remembered, gradients
+from labbench.bench.loss_gradients import BATCH, Remembered, gradients
 from labbench.bench.measure import fingerprint
 from labbench.bench.methods import METHODS, kmeans, needs_gradients
 from labbench.bench.state import State

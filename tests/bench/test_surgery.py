@@ -24,6 +24,7 @@ from torch import nn
 from labbench.bench import surgery
 from labbench.bench.apply import Tools
 from labbench.bench.checkpoints import Cache
+from labbench.bench.coupling import groups
 from labbench.bench.errors import BenchError
 from labbench.bench.loading import fresh
 from labbench.bench.measure import snapshot
@@ -439,3 +440,28 @@ def test_what_cannot_be_cut_is_refused_by_name_with_the_reason(layer: str, words
     with pytest.raises(BenchError, match=f"{layer} cannot be cut: {words}"):
         cut(foreign(Mixing), layer)
     assert widths(cut(foreign(Mixing), "*")) == {"first": 4, "second": 3, "third": 5, "fc": 10}
+
+
+def test_groups_say_which_layers_change_together_and_why(small: Small) -> None:
+    state = shaken(small())
+    with untouched(state):
+        found = {group.layers[0]: group for group in groups(state)}
+    assert found["conv1"].layers == ("conv1", "layer1.0.conv2")
+    assert found["conv1"].why == "they are added together in a residual stream"
+    assert found["conv1"].norms == ("bn1", "layer1.0.bn2")
+    assert set(found["conv1"].readers) == {"layer1.0.conv1", "layer2.0.conv1", "layer2.0.shortcut.0"}
+    assert (found["layer1.0.conv1"].layers, found["layer1.0.conv1"].why) == (("layer1.0.conv1",), "")
+    assert found["fc"].refused == "these outputs are the answers of the model, one for each class"
+    names = [name for group in found.values() for name in group.layers]
+    assert sorted(names) == sorted(layer.name for layer in state.layers if layer.prunable)
+
+
+def test_groups_of_grouped_and_depthwise_convolutions_say_so() -> None:
+    found = {group.layers[0]: group for group in groups(foreign(Grouped))}
+    assert "a depthwise convolution has a filter for each channel" in found["stem"].why
+    assert "they are added together" in found["stem"].why
+    assert found["conv1"].blocks == 4
+    assert found["conv1"].readers == ("conv2",)
+    whole = {group.layers[0]: group.refused for group in groups(foreign(Mixing))}
+    assert whole["first"].startswith("norm normalizes over all channels")
+    assert not whole["second"]

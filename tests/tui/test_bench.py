@@ -8,11 +8,14 @@ from textual.widgets import Input
 
 from labbench.session.events import (
     EXPORT_FORMATS,
+    Coupled,
     Died,
     Export,
     Exported,
     Failed,
     Finished,
+    Grouped,
+    Groups,
     Preview,
     Previewed,
     Started,
@@ -202,6 +205,30 @@ async def test_a_prune_in_steps_is_done_step_by_step_with_finetuning_between():
         await pilot.press("p")
         await until(pilot, lambda: isinstance(app.screen, OperationForm))
         assert next(field for field in app.screen.query(Field) if field.knob.name == "steps").value == 1
+
+
+async def test_which_layers_change_together_is_told_for_the_layer_under_the_cursor():
+    app = app_on(lenet_session())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await started(app, pilot)
+        await pilot.press("j", "c")
+        await until(pilot, lambda: app.link.sent)
+        assert app.link.sent == [Groups()]
+        known = len(app.desk.session.events)
+        groups = (
+            Coupled(layers=("conv1",), readers=("conv2",), channels=20),
+            Coupled(layers=("conv2", "fc1"), readers=("fc2",), channels=50, why="they are added together", blocks=2),
+            Coupled(layers=("fc2",), channels=10, refused="these outputs are the answers"),
+        )
+        app.link.hear(Grouped(groups=groups))
+        await until(pilot, lambda: isinstance(app.screen, Reader))
+        await pilot.pause()
+        text = seen(app)
+        assert text.index("conv2 + fc1: 50 filters") < text.index("conv2 loses inputs when these lose filters: conv1")
+        assert "lose the same filters, because they are added together" in text
+        assert "read in 2 groups: the same places go from each" in text
+        assert text.index("The other groups") < text.index("cannot be cut: these outputs are the answers")
+        assert len(app.desk.session.events) == known
 
 
 async def test_the_mouse_does_what_keys_do():

@@ -18,7 +18,7 @@ class Reader(ModalScreen[None]):
     Reader { align: center middle; }
     Reader VerticalScroll { height: auto; max-height: 100%; }
     Reader .text { height: auto; padding: 1 0; }
-    Reader Dialog { max-width: 100; width: 96%; height: auto; padding-bottom: 1; }
+    Reader Dialog { max-width: 100; width: 96%; height: auto; max-height: 100%; padding-bottom: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "close", "Close")]
 

@@ -86,7 +86,7 @@ def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied
     made = applied.state
     if isinstance(operation, Prune | Cluster):
         made = replace(made, dense=state.dense or state)
-    if not isinstance(operation, Finetune | Evaluate | Note):
+    if not isinstance(operation, Finetune | Evaluate | Measure | Note):
         made = replace(made, paused=None)
     return applied._replace(state=made)
 

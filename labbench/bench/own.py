@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from labbench.bench.errors import BenchError
 from labbench.session.check import listed, meant
@@ -106,6 +107,7 @@ class Prepared:
             raise BenchError(f"{self.model} gave {_kind(made)}, not a torch.nn.Module")
         images = f"images of {_words(shape)}"
         with guarded(f"{self.model} does not run on {images}"):
+            fold_masks(made)
             made.to(device).eval()
             with torch.no_grad():  # the first pass makes lazy layers
                 _try(self.model, made, shape, classes)
@@ -115,6 +117,14 @@ class Prepared:
         if loose:
             raise BenchError(f"{self.model} keeps what is no tensor in its state_dict: {listed(loose)}")
         return made
+
+
+def fold_masks(model: nn.Module) -> None:
+    """Make the masks of `torch.nn.utils.prune` part of the weights: hooked tensors are stale, and cannot be copied."""
+    for module in model.modules():
+        for hook in list(module._forward_pre_hooks.values()):
+            if isinstance(hook, prune.BasePruningMethod):
+                prune.remove(module, hook._tensor_name)
 
 
 def fixed_layers(model: nn.Module, layers: Mapping[str, int]) -> frozenset[str]:

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from labbench.bench.errors import Stopped
 from labbench.bench.measure import accuracy_of, among_best, evaluate, fingerprint, histogram, snapshot, unique_filters
+from labbench.bench.own import fold_masks
 from labbench.bench.state import State, trace_layers
 from labbench.session.events import Progress
 from labbench.session.operations import Cluster, Evaluate, Finetune, Freeze, Prune, Unprune
@@ -273,8 +274,12 @@ def test_zero_filters_are_counted(small: Small) -> None:
 def test_the_parameters_of_a_hooked_model_are_those_it_computes_with() -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(16, 3))
     hooked.l1_unstructured(model[0], "weight", amount=0.5)
-    figures = snapshot(state_of(model, noise((1, 4, 4), classes=3)), final=False)
     assert sum(int(p.count_nonzero()) for p in model.parameters()) == 36 + 4 + 48 + 3  # the trap
+    x = torch.randn(2, 1, 4, 4)
+    expected = model(x)
+    fold_masks(model)
+    assert torch.equal(model(x), expected)
+    figures = snapshot(state_of(model, noise((1, 4, 4), classes=3)), final=False)
     assert (figures.rows[0].nonzero, figures.prunable.nonzero) == (18, 18 + 48)
     assert (figures.whole.nonzero, figures.whole.now) == (18 + 4 + 48 + 3, 36 + 4 + 48 + 3)
 

@@ -1,7 +1,5 @@
 """A stopped run where its last step left it, so that it can go on as if nothing had been; in memory and in a file."""
 
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,6 +9,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from labbench.bench.writing import whole
 from labbench.session.operations import Finetune
 from labbench.session.snapshot import Accuracy
 
@@ -57,13 +56,8 @@ def save(paused: Paused, path: Path) -> None:
     content["operation"] = msgspec.json.encode(paused.operation).decode()
     if paused.best:
         content["best"] = (msgspec.json.encode(paused.best[0]).decode(), *paused.best[1:])
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with whole(path) as part:
+        torch.save(content, part)
 
 
 def read(path: Path) -> Paused | None:

@@ -14,9 +14,10 @@ from torch import nn
 from labbench.bench import finetune as training
 from labbench.bench.apply import Applied, Tools, apply
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.finetune import batches, cropped, set_up
+from labbench.bench.finetune import batches, cropped
 from labbench.bench.measure import evaluate, fingerprint
 from labbench.bench.models.resnet import ResNet
+from labbench.bench.run import set_up
 from labbench.bench.schedules import lr_factor
 from labbench.bench.state import State
 from labbench.bench.ties import Tie

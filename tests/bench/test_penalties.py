@@ -10,8 +10,8 @@ from torch import nn
 
 from labbench.bench.apply import Tools, apply
 from labbench.bench.errors import BenchError
-from labbench.bench.finetune import set_up
 from labbench.bench.regularizers import REGULARIZERS
+from labbench.bench.run import set_up
 from labbench.bench.state import State
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Cluster, Finetune, Freeze, Prune

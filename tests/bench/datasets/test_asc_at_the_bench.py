@@ -10,7 +10,8 @@ from labbench.bench.apply import Tools, apply
 from labbench.bench.dataset import Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.datasets.asc import SCENES
-from labbench.bench.finetune import batches, set_up
+from labbench.bench.finetune import batches
+from labbench.bench.run import set_up
 from labbench.bench.state import Data, State
 from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Prune
 

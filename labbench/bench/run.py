@@ -1,0 +1,187 @@
+"""One finetuning under way: what it needs, from a state or from where a run was stopped. The loop is in finetune.py."""
+
+import copy
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, field
+
+import torch
+from msgspec.structs import asdict
+from msgspec.structs import replace as with_fields
+from torch import Tensor, nn
+
+from labbench.bench.devices import pick
+from labbench.bench.errors import BenchError
+from labbench.bench.optimizers import optimizer_of
+from labbench.bench.paused import Paused, copied
+from labbench.bench.penalties import Penalty, penalty_of
+from labbench.bench.schedules import Plateau
+from labbench.bench.state import State, is_frozen, weight_of
+from labbench.bench.ties import Tie
+from labbench.session.operations import Finetune
+from labbench.session.snapshot import Accuracy
+
+
+@dataclass
+class Run:
+    """One finetuning under way: everything here is a copy that the run may change."""
+
+    operation: Finetune
+    state: State
+    model: nn.Module
+    device: torch.device
+    trained: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    """Keeps small gradients of fp16 from vanishing; does nothing otherwise."""
+    teacher: nn.Module | None
+    penalty: Penalty | None
+    masked: list[Tensor]
+    masks: list[Tensor]
+    """As floats, one for each of `masked`."""
+    tied: list[Tie]
+    generator: torch.Generator
+    drawn: Tensor
+    """State of `generator` before the epoch under way was shuffled."""
+    steps: int
+    """In one epoch."""
+    plateau: Plateau = field(default_factory=Plateau)
+    step: int = 0
+    """Done, over all epochs."""
+    first_step: int = 0
+    """Where this operation began: above 0 where it goes on with a stopped run."""
+    random: tuple[Tensor, ...] = ()
+    """What dropout draws from, after the last step."""
+    totals: Tensor = field(default_factory=lambda: torch.zeros(3))
+    """Sums of loss, accuracy and penalty over the epoch under way."""
+    best: tuple[Accuracy, dict[str, Tensor], int] | None = None
+    """Validation figures, weights and epoch of what would be kept."""
+    measured: int = 0
+    """The last epoch whose validation figures are known."""
+    began: float = 0.0
+    reported: float = 0.0
+
+
+def set_up(operation: Finetune, state: State) -> Run:
+    """A run at its first step: a copy of the model where it trains, and an optimizer of just what trains."""
+    device = pick(operation.device) if operation.device else state.device
+    model = copy.deepcopy(state.model).to(device)
+    held = {p for name, p in model.named_parameters(remove_duplicate=False) if is_frozen(name, state.frozen)}
+    trained = [p for p in model.parameters() if p not in held]
+    if not trained:
+        raise BenchError("nothing to train: every layer is frozen; unfreeze some first")
+    model.requires_grad_(False)
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    images = len(state.data.on(device)["train"][0])
+    steps = max(1, images // operation.batch_size)  # a short last batch would move batch norm too far: it is dropped
+    if operation.steps > steps * operation.epochs:
+        raise BenchError(f"steps must be at most {steps * operation.epochs} ({operation.epochs} epochs of {steps})")
+    scaled = precision_fits(operation, device)
+    loose = {name: mask for name, mask in state.masks.items() if name not in state.frozen}
+    tied = {n: c.to(device) for n, c in state.clusters.items() if operation.tied and n not in state.frozen}
+    generator = torch.Generator().manual_seed(operation.seed)
+    return Run(
+        operation=operation,
+        state=state,
+        model=model,
+        device=device,
+        trained=trained,
+        optimizer=optimizer_of(operation, trained),
+        scaler=torch.amp.GradScaler(device.type, enabled=scaled),
+        teacher=teacher_of(operation, state, device),
+        penalty=penalty_of(operation, state, model),
+        masked=[weight_of(model, name) for name in loose],
+        masks=[mask.to(device, torch.float32) for mask in loose.values()],
+        tied=[Tie(weight_of(model, name), labels) for name, labels in tied.items()],
+        generator=generator,
+        drawn=generator.get_state(),
+        steps=steps,
+        totals=torch.zeros(3, device=device),
+        began=time.perf_counter(),
+    )
+
+
+def precision_fits(operation: Finetune, device: torch.device) -> bool:
+    """Whether gradients must be scaled. Raises `BenchError` for a precision that this device has no autocast for."""
+    works = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}.get(device.type, ("fp32",))
+    if operation.precision not in works:
+        raise BenchError(f"{operation.precision} does not work on {device.type}; {' and '.join(works)} would")
+    return operation.precision == "fp16"
+
+
+def teacher_of(operation: Finetune, state: State, device: torch.device) -> nn.Module | None:
+    """The dense model in eval mode, for distillation. Raises `BenchError` where there is none."""
+    if not operation.distill:
+        return None
+    if state.dense is None:
+        raise BenchError(
+            "there is no dense model to distill from: nothing was pruned or clustered since the model was opened"
+        )
+    return copy.deepcopy(state.dense.model).to(device).eval().requires_grad_(False)
+
+
+def resumed(operation: Finetune, state: State) -> Run:
+    """The run that was stopped, at the step after its last one. Raises `BenchError` where this state is not its end."""
+    paused = state.paused
+    if paused is None:
+        raise BenchError("nothing to resume: only right after a run that was stopped can a finetune go on with it")
+    settings, steps = paused.operation, operation.steps
+    default = Finetune()
+    for name, value in asdict(operation).items():
+        if name not in ("resume", "steps") and value not in (getattr(default, name), getattr(settings, name)):
+            raise BenchError(
+                f"a resumed run goes on with its settings: {name} must be {getattr(settings, name)} or left out, "
+                f"not {value}"
+            )
+    if steps and steps < settings.steps:
+        raise BenchError(f"steps must be at least {settings.steps}: the run was stopped there")
+    run = set_up(with_fields(settings, resume=True, steps=steps), state)
+    run.model.load_state_dict(paused.weights)
+    run.optimizer.load_state_dict(copied(paused.optimizer))  # it takes tensors as they are and moves them in place
+    run.scaler.load_state_dict(dict(paused.scaler))
+    run.plateau = Plateau(*paused.plateau)
+    run.generator.set_state(paused.drawn)
+    run.drawn = paused.drawn
+    run.random, run.totals = paused.random, paused.totals.to(run.device, copy=True)
+    run.step = run.first_step = paused.step
+    run.best, run.measured = paused.best, paused.measured
+    return run
+
+
+def pause(run: Run, done: Finetune) -> Paused:
+    """What it takes to go on with a run after its last step; `done` is the operation as it is recorded."""
+    return Paused(
+        operation=done,
+        step=run.step,
+        measured=run.measured,
+        weights=copied(run.model.state_dict()),
+        optimizer=copied(run.optimizer.state_dict()),
+        scaler=copied(run.scaler.state_dict()),
+        plateau=astuple(run.plateau),
+        drawn=run.drawn,
+        random=run.random,
+        totals=copied(run.totals),
+        best=run.best and (run.best[0], copied(run.best[1]), run.best[2]),
+    )
+
+
+@contextmanager
+def random_numbers(run: Run) -> Iterator[None]:
+    """While it lasts, dropout draws from the seed of the run, or goes on where the run was stopped."""
+    gpu = [run.device] if run.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpu):
+        torch.manual_seed(run.operation.seed)
+        if run.random:
+            torch.set_rng_state(run.random[0])
+            for numbers in run.random[1:]:
+                torch.cuda.set_rng_state(numbers, run.device)
+        run.random = random_state(run.device)
+        yield
+
+
+def random_state(device: torch.device) -> tuple[Tensor, ...]:
+    """Where the random numbers that a model draws from are: of the CPU and of the GPU if there is one."""
+    gpu = (torch.cuda.get_rng_state(device),) if device.type == "cuda" else ()
+    return torch.get_rng_state(), *gpu

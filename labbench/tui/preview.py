@@ -14,6 +14,7 @@ from labbench.session.operations import AnyOperation, Evaluate, Finetune, Measur
 from labbench.session.report import frozen_words
 from labbench.session.snapshot import LayerRow, Snapshot
 from labbench.tui import words
+from labbench.tui.widgets.columns import unique
 
 NAME_LIMIT = 24  # cells for a layer's name
 
@@ -24,7 +25,7 @@ COLUMNS: tuple[Column, ...] = (
     ("zero filters", lambda row: str(row.filters_zero)),
     ("filters", lambda row: str(row.channels)),
     ("inputs", lambda row: str(row.inputs)),
-    ("unique", lambda row: str(row.filters_unique)),
+    ("unique", unique),
     ("frozen", lambda row: "frozen" if row.frozen else "no"),
     ("zeros held", lambda row: "yes" if row.masked else "no"),
 )

@@ -190,6 +190,34 @@ async def test_wrong_amounts_are_refused_with_a_sentence_that_says_what_is_right
         assert "must be names with numbers from 0 to 1, such as layer1.*=0.3" in field(screen, "amounts").problem
 
 
+@pytest.mark.parametrize(
+    ("text", "ks"),
+    [("conv1=4 layer1.*=8", {"conv1": 4, "layer1.*": 8}), ("fc*=1,conv[1,2]=2", {"fc*": 1, "conv[1,2]": 2})],
+)
+async def test_k_by_name_is_written_in_one_line(text, ks):
+    screen = form("cluster", layers=("conv1", "conv2"))
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        await pilot.press("ctrl+t")
+        await fill(pilot, screen, "ks", text)
+        assert screen.operation == Cluster(layers=("conv1", "conv2"), ks=ks)
+        knob = field(screen, "ks").knob
+        assert values.parse(knob, values.show(knob, ks)) == ks
+
+
+@pytest.mark.parametrize("text", ["conv1", "=3", "conv1=-2", "conv1=x", "conv1 3", "conv1=1.5", "conv1=10%"])
+async def test_a_wrong_k_by_name_is_refused_with_a_sentence_that_says_what_is_right(text):
+    screen = form("cluster", layers=("conv1",))
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        await pilot.press("ctrl+t")
+        await fill(pilot, screen, "ks", text)
+        assert screen.operation is None
+        assert field(screen, "ks").problem == "must be names with whole numbers from 0, such as layer1.*=8 conv1=4"
+
+
 async def test_the_knobs_of_the_chosen_method_appear_and_go():
     screen = form("prune")
     app = Host(screen)

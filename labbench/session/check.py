@@ -11,6 +11,9 @@ from labbench.session.catalogue import Catalogue, Entry, Knob, knobs_of
 from labbench.session.operations import OPERATIONS, AnyOperation, Cluster, Finetune, Load, Prune
 from labbench.session.own import is_own, problem_of
 
+MAY_BE_LEFT_OUT = frozenset({"options", "map", "counts"})
+"""Kinds of settings that are empty unless given."""
+
 
 class BadInput(ValueError):
     """What was given cannot be used; the message says what would be right."""
@@ -51,7 +54,7 @@ def check_fields(owner: str, knobs: Iterable[Knob], given: Mapping[str, object])
         if problem := wrong(known[name], value):
             raise BadInput(f"{owner}: {name} must be {problem}, not {value!r}")
     for name, knob in known.items():
-        if name not in given and knob.default is None and knob.kind not in ("options", "map", "counts"):
+        if name not in given and knob.default is None and knob.kind not in MAY_BE_LEFT_OUT:
             raise BadInput(f"{owner} needs the key {name!r}: {knob.help}")
 
 

@@ -39,7 +39,7 @@ class PreviewPanel(VerticalScroll):
     DEFAULT_CSS = """
     PreviewPanel {
         border: round $foreground 30%; border-title-color: $text-muted; padding: 0 1; background: $background;
-        scrollbar-size-vertical: 1;
+        scrollbar-size-vertical: 1; scrollbar-gutter: stable;
     }
     PreviewPanel:focus { border: round $primary; }
     PreviewPanel Static { width: 100%; height: auto; }
@@ -48,6 +48,7 @@ class PreviewPanel(VerticalScroll):
     def __init__(self) -> None:
         super().__init__(Static("", markup=False))
         self.border_title = "preview"
+        self._drawn: Callable[[int], Content] | None = None
 
     def wait(self, title: str = "preview …") -> None:
         """Keep what is shown, and say why it is not of these values: it is being measured, unless said otherwise."""
@@ -55,8 +56,18 @@ class PreviewPanel(VerticalScroll):
 
     def say(self, content: Content, title: str = "preview") -> None:
         """Show this."""
+        self.draw(lambda _: content, title)
+
+    def draw(self, content: Callable[[int], Content], title: str = "preview") -> None:
+        """Show what this gives for the width there is, now and whenever that changes."""
         self.border_title = Content(title)
-        self.query_one(Static).update(content)
+        self._drawn = content
+        self.on_resize()
+
+    def on_resize(self) -> None:
+        """Fit what is shown into the new width."""
+        if self._drawn:
+            self.query_one(Static).update(self._drawn(self.scrollable_content_region.width))
 
 
 def previewed(before: Snapshot | None, event: Previewed, width: int) -> Content:

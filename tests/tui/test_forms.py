@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from bench_data import ROWS, catalogue, entry, snapshot
 from hosting import PENDING, Host, seen, type_in, until
+from textual.widgets import Static
 
 from labbench.session.catalogue import Knob
 from labbench.session.events import Previewed
@@ -453,6 +454,24 @@ async def test_a_preview_shows_what_changes_before_and_after(size):
         assert "[@click=app.quit]fc3[/] left out" in text
         screen.query_one(PreviewPanel).scroll_end(animate=False)
         await until(pilot, lambda: "3 other layers as before" in seen(app))
+
+
+async def test_a_preview_is_laid_out_anew_for_another_width():
+    screen = form("prune")
+    app = Host(screen)
+    rows = tuple(msgspec.structs.replace(row, nonzero=row.nonzero // 3, masked=True, inputs=7) for row in ROWS)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        screen.show_preview(Previewed(operation=Prune(), snapshot=snapshot(rows)))
+        await pilot.pause()
+        screen.query_one(PreviewPanel).scroll_end(animate=False)
+        await until(pilot, lambda: "non-zero" in seen(app))
+        await pilot.resize_terminal(120, 40)
+        await until(pilot, lambda: screen.query_one(PreviewPanel).size.width < 60)
+        await pilot.pause()
+        shown = screen.query_one(PreviewPanel).query_one(Static)
+        assert shown.size.height == len(str(shown.content).splitlines())  # no line of the table is wrapped
+        assert "zeros held" in seen(app) and "fc3" in seen(app)
 
 
 async def test_a_preview_of_a_cut_shows_channels_parameters_and_macs():

@@ -1,5 +1,8 @@
 """The headless commands that compute nothing: show a session or a recipe, list what can be chosen."""
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,9 +11,12 @@ import msgspec
 from labbench.exits import BAD, SAME, say
 from labbench.session import figures, measures_report, recipe, report
 from labbench.session.catalogue import Entry, Knob, shipped
-from labbench.session.check import BadInput, bounds, listed
+from labbench.session.check import MAY_BE_LEFT_OUT, BadInput, bounds, listed
 from labbench.session.jsonl import BadFile, Header, read
+from labbench.session.operations import Value
 from labbench.session.session import Session, Step
+
+HELP_WIDTH = 34  # least room behind a setting's name, type and default in which its explanation can be read
 
 
 def show(file: Path, form: str, measures: bool = False) -> int:
@@ -47,13 +53,43 @@ def catalogue(what: str, form: str) -> int:
             return say(f"there is a table of the models only, not of the {what}; --json lists everything", BAD)
         print_lines(model_table(entries))
         return SAME
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for entry in entries:
-        facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in entry.facts.items())
-        print(f"{entry.name}: {entry.title}" + (f" ({facts})" if facts else ""))
-        if entry.knobs:
-            cells = [(knob.name, _kind(knob), _default(knob), knob.help) for knob in entry.knobs]
-            print_lines(f"    {line}" for line in report.columns(cells, [True] * 4))
+        print_lines(entry_lines(entry, width))
     return SAME
+
+
+def entry_lines(entry: Entry, width: int | None) -> list[str]:
+    """An entry of a menu and its settings, wrapped to this width; None: a line each, for grep and the like."""
+    facts = ", ".join(_fact(name, value) for name, value in entry.facts.items() if value is not False)
+    lines = _wrapped("", f"{entry.name}: {entry.title}" + (f" ({facts})" if facts else ""), width, "    ")
+    if not entry.knobs:
+        return lines
+    cells = [(knob.name, _kind(knob), _default(knob)) for knob in entry.knobs]
+    heads = [f"    {head}" for head in report.columns(cells, [True] * 3)]
+    indent = max(map(len, heads)) + 2
+    beside = max(HELP_WIDTH, *(len(word) for knob in entry.knobs for word in knob.help.split()))
+    if width is None or indent + beside <= width:
+        for head, knob in zip(heads, entry.knobs, strict=True):
+            lines += _wrapped(head.ljust(indent), knob.help, width, " " * indent)
+        return lines
+    for cell, knob in zip(cells, entry.knobs, strict=True):
+        lines += _wrapped("    ", "  ".join(filter(None, cell)), width, "        ")
+        lines += _wrapped("        ", knob.help, width, "        ")
+    return lines
+
+
+def _wrapped(start: str, text: str, width: int | None, behind: str) -> list[str]:
+    if width is None:
+        return [f"{start}{text}"]
+    return textwrap.wrap(text, width, initial_indent=start, subsequent_indent=behind, break_on_hyphens=False)
+
+
+def _fact(name: str, value: Value) -> str:
+    words = name.replace("_", " ")
+    if value is True:
+        return words
+    return f"{words} {value:,}" if isinstance(value, int) else f"{words} {value}"
 
 
 def model_table(models: Iterable[Entry]) -> list[str]:
@@ -184,7 +220,7 @@ def _kind(knob: Knob) -> str:
 def _default(knob: Knob) -> str:
     match knob.default:
         case None:
-            return "" if knob.kind == "options" else "must be given"
+            return "" if knob.kind in MAY_BE_LEFT_OUT else "must be given"
         case tuple():
             return f"default {listed(knob.default) or 'none'}"
         case "":

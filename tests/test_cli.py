@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from labbench import cli, client, folders
+from labbench import cli, client, folders, listing
 from labbench.session import jsonl, recipe
 from labbench.session.catalogue import shipped
 from labbench.session.operations import Finetune, Load, Note
@@ -330,6 +330,16 @@ def test_list_shows_types_ranges_and_defaults(run: Run) -> None:
     assert any(line.startswith("amount float from 0 to 1 default 0.5 ") for line in lines)
     assert any(line.startswith("optimizer sgd, adam, adamw default ") for line in lines)
     assert any(line.startswith("model text must be given a name") for line in lines)
+    assert any(line.startswith("amounts map from 0 to 1 other amounts by layer") for line in lines)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("what", ["models", "datasets", "methods", "clusterings", "regularizers", "operations"])
+def test_a_list_is_wrapped_to_the_terminal_and_loses_no_word(what: str, width: int) -> None:
+    for entry in getattr(shipped(), what):
+        lines = listing.entry_lines(entry, width)
+        assert max(map(len, lines)) <= width
+        assert sorted(" ".join(lines).split()) == sorted(" ".join(listing.entry_lines(entry, None)).split())
 
 
 def test_export_writes_once_and_overwrites_only_by_force(run: Run, session: Path, tmp_path: Path) -> None:

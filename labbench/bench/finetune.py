@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.losses import data_loss
-from labbench.bench.measure import evaluate, sparsity, unique_filters
+from labbench.bench.measure import evaluate, sparsity, unique_filters, values_at_places
 from labbench.bench.run import Run, pause, random_numbers, random_state, resumed, set_up
 from labbench.bench.schedules import lr_factor
 from labbench.bench.state import BATCH_NORM, State, is_frozen, weight_of
@@ -295,8 +295,9 @@ def finish(run: Run, kept: int) -> State:
     for name, tensor in run.state.model.state_dict().items():
         if is_frozen(name, run.state.frozen) and not torch.equal(tensor, after[name]):
             raise AssertionError(f"{name} is frozen, and moved")
-    for name in run.state.clusters if run.operation.tied else ():
-        if unique_filters(weight_of(model, name).detach()) > unique_filters(run.state.weight(name)):
+    for name, labels in run.state.clusters.items() if run.operation.tied else ():
+        count = values_at_places if labels.dim() > 1 else unique_filters
+        if count(weight_of(model, name).detach()) > count(run.state.weight(name)):
             raise AssertionError(f"clustered filters of {name} came apart")
     accuracy = {"validation": run.best[0]} if run.best and kept else {}
     clusters = run.state.clusters

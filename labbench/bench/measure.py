@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from labbench.bench.errors import Stopped, never
 from labbench.bench.state import Data, Layer, State, trace_layers
 from labbench.session.events import Progress, Sparsity
+from labbench.session.figures import distinct_weights
 from labbench.session.snapshot import Accuracy, LayerRow, Snapshot, Total
 
 EVALUATION_BATCH = 256
@@ -109,7 +110,7 @@ def snapshot(state: State, *, final: bool = True) -> Snapshot:
             now=sum(p.numel() for p in state.model.parameters()),
             nonzero=sum(int(p.count_nonzero()) for p in effective_parameters(state.model)),
         ),
-        unique=sum(r.filters_unique * (r.weights // max(r.channels, 1)) for r in prunable),
+        unique=sum(distinct_weights(r) for r in prunable),
         macs=sum(r.macs for r in rows),
         macs_loaded=sum(layer.macs for layer in state.layers),
         accuracy=dict(state.accuracy),
@@ -154,6 +155,7 @@ def row(state: State, loaded: Layer, now: Layer) -> LayerRow:
             "kernels_zero": None if kernels is None else _zeros(kernels),
             "columns_zero": None if kernels is None else _zeros(alive.flatten(1).any(0)),
             "filters_unique": unique_filters(weight),
+            "weights_unique": values_at_places(weight) if clusters is not None and clusters.dim() > 1 else None,
             "clusters": 0 if clusters is None else int(clusters.max()) + 1,
             "norm": finite(float(weight.cpu().double().norm())),
             "histogram": counts,
@@ -195,6 +197,12 @@ def unique_filters(weight: Tensor) -> int:
     key = torch.Generator().manual_seed(HASH_SEED)
     factors = torch.randint(-(2**63), 2**63 - 1, (bits.shape[1],), generator=key) | 1
     return len((bits.contiguous().view(torch.int32).long() * factors).sum(1).unique())
+
+
+def values_at_places(weight: Tensor) -> int:
+    """Distinct values at each place of the filters (entries behind the first dimension), summed over the places."""
+    ordered = weight.flatten(1).sort(dim=0).values
+    return ordered.shape[1] + int((ordered[1:] != ordered[:-1]).count_nonzero())
 
 
 def sparsity(state: State, model: nn.Module, epoch: int) -> Sparsity:

@@ -162,7 +162,6 @@ def trace_layers(model: nn.Module, shape: tuple[int, ...], device: torch.device)
             behind.setdefault(calls[-1], set()).add(module)
         answers[:] = [output]
         calls.append(module)
-        answers[:] = [output]
         macs[names[module]] = macs.get(names[module], 0) + macs_of(module, output)
 
     hooks = [module.register_forward_hook(seen) for module in leaves]

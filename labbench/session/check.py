@@ -11,6 +11,9 @@ from labbench.session.catalogue import Catalogue, Entry, Knob, knobs_of
 from labbench.session.operations import OPERATIONS, AnyOperation, Cluster, Finetune, Load, Prune
 from labbench.session.own import is_own, problem_of
 
+MAY_BE_LEFT_OUT = frozenset({"options", "map", "counts"})
+"""Kinds of settings that are empty unless given."""
+
 
 class BadInput(ValueError):
     """What was given cannot be used; the message says what would be right."""
@@ -51,7 +54,7 @@ def check_fields(owner: str, knobs: Iterable[Knob], given: Mapping[str, object])
         if problem := wrong(known[name], value):
             raise BadInput(f"{owner}: {name} must be {problem}, not {value!r}")
     for name, knob in known.items():
-        if name not in given and knob.default is None and knob.kind not in ("options", "map"):
+        if name not in given and knob.default is None and knob.kind not in MAY_BE_LEFT_OUT:
             raise BadInput(f"{owner} needs the key {name!r}: {knob.help}")
 
 
@@ -102,6 +105,9 @@ def wrong(knob: Knob, value: object) -> str:
         case "map":
             right = isinstance(value, Mapping) and all(not _wrong_number(knob, item) for item in value.values())
             return "" if right else f'a table of numbers{bounds(knob)} by name, such as {{"layer1.*" = 0.3}}'
+        case "counts":
+            right = isinstance(value, Mapping) and all(not _wrong_number(knob, item) for item in value.values())
+            return "" if right else f'a table of whole numbers{bounds(knob)} by name, such as {{"layer1.*" = 8}}'
         case "texts":
             right = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
             return "" if right else 'a list of texts, such as ["conv1", "layer1.*"]'
@@ -113,7 +119,7 @@ def wrong(knob: Knob, value: object) -> str:
 
 
 def _wrong_number(knob: Knob, value: object) -> str:
-    whole = knob.kind == "int"
+    whole = knob.kind in ("int", "counts")
     right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
     text = ("a whole number" if whole else "a number") + bounds(knob)
     if not right or not isinstance(value, int | float) or not _can_be_sent(value):

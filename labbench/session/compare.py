@@ -21,7 +21,7 @@ COUNTS = (
 )
 """What must be equal on any machine, layer by layer; so must these two, unless a global cut shared them out:"""
 SHARED_OUT = ("nonzero", "filters_unique")
-LATER = ("inputs_zero", "kernels_zero", "columns_zero")
+LATER = ("inputs_zero", "kernels_zero", "columns_zero", "weights_unique")
 """Figures of a layer that recordings made before they were counted have as null."""
 SETTINGS = ("labbench", "python", "torch", "torch_pruning", "sklearn", "numpy", "machine", "threads")
 

@@ -76,19 +76,28 @@ def filter_length(row: LayerRow) -> int:
     return row.weights // row.channels if row.channels else 0
 
 
+def distinct_weights(row: LayerRow) -> int:
+    """Weights that must be stored where each distinct filter is stored once; with clusters of places, each value."""
+    return row.filters_unique * filter_length(row) if row.weights_unique is None else row.weights_unique
+
+
 def unique_parameters(row: LayerRow) -> int:
-    """Weights that must be stored where each distinct filter is stored once: K·d; all of a layer without clusters."""
-    return row.filters_unique * filter_length(row) if row.clusters else row.weights
+    """Distinct weights of a layer with clusters: K·d, at most K·d with clusters of places; all of a layer without."""
+    return distinct_weights(row) if row.clusters else row.weights
 
 
 def saved_parameters(rows: Iterable[LayerRow]) -> int:
-    """Σ d·(filters − K) over the clustered layers."""
+    """Σ d·(filters − K) over the clustered layers; with clusters of places, weights − unique."""
     return sum(row.weights - unique_parameters(row) for row in rows)
 
 
 def bits(row: LayerRow) -> int:
-    """Bits that the layer's weights take: n·log₂K + 32·K·d for n filters of K kinds, rounded up; else 32 a weight."""
-    index = math.ceil(row.channels * math.log2(row.filters_unique)) if row.clusters and row.filters_unique else 0
+    """Bits that the layer's weights take: n·log₂K + 32·K·d for n filters of K kinds, rounded up; else 32 a weight.
+
+    With clusters of places each weight has a kind: n·d·log₂K.
+    """
+    alike, kinds = (row.channels, row.filters_unique) if row.weights_unique is None else (row.weights, row.clusters)
+    index = math.ceil(alike * math.log2(kinds)) if row.clusters and kinds else 0
     return index + FLOAT_BITS * unique_parameters(row)
 
 

@@ -102,12 +102,16 @@ def layer_cells(row: LayerRow, measures: Measures | None) -> list[tuple[str, str
         ("cut", share(row.channels_cut), "of the loaded filters cut away"),
         *((part, share(zero[part]), PART_WORDS[part]) for part in zero),
         ("MACs≠0", f"{row.macs_nonzero:,}", "multiply-accumulates with weights that are not zero"),
-        ("unique", f"{figures.unique_parameters(row):,}", "weights, each distinct filter counted once"),
+        ("unique", f"{figures.unique_parameters(row):,}", _unique_words(row)),
         ("bits", f"{figures.bits(row):,}", "to store them"),
         ("values", f"{found.distinct:,}" if found else ABSENT, "different values"),
         ("effective", share(effective), "gone, or on no path from input to output"),
         ("idle", share(idle), "of the weights now never got a gradient"),
     ]
+
+
+def _unique_words(row: LayerRow) -> str:
+    return f"weights, each distinct {'filter' if row.weights_unique is None else 'value of a place'} counted once"
 
 
 def class_lines(snapshot: Snapshot, split: str, dense: Accuracy | None) -> list[str]:

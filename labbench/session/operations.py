@@ -134,7 +134,8 @@ class Cluster(Operation, frozen=True):
         float, Meta(gt=0, le=1, description="distinct filters that remain, as a fraction of a layer's filters")
     ] = 0.5
     ks: Annotated[
-        dict[str, int], Meta(description="k for some of the layers, by name or glob; the last that matches counts")
+        dict[str, Annotated[int, Meta(ge=0)]],
+        Meta(description="k for some of the layers, such as layer1.*=8; the last that fits counts"),
     ] = {}
     method: Annotated[str, Meta(description="a name of the clustering catalogue: what makes filters alike")] = "k-means"
     options: Annotated[dict[str, Value], Meta(description="the clustering's own options")] = {}

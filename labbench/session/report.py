@@ -99,7 +99,7 @@ def layer_table(snapshot: Snapshot) -> list[str]:
             f"{row.weights_loaded:,}",
             share(row.sparsity),
             f"{row.channels - row.filters_zero}/{row.channels_loaded}",
-            str(row.filters_unique),
+            str(row.filters_unique) if row.weights_unique is None else f"{row.clusters} a place",
             str(row.clusters or ABSENT),
             f"{row.inputs}/{row.inputs_loaded}",
             f"{row.macs:,}",

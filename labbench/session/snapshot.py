@@ -32,6 +32,8 @@ class LayerRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All-zero columns of that matrix: one place of all filters."""
     filters_unique: int = 0
     """Distinct filters; all of them unless the layer was clustered or emptied."""
+    weights_unique: int | None = None
+    """Distinct values at each place of the filters, summed; only where clusters are of places. Null: of filters."""
     clusters: int = 0
     """K of the last clustering that still stands, 0 for none."""
     channels: int = 0
@@ -116,7 +118,7 @@ class Snapshot(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     whole: Total
     """All parameters: biases and norms too."""
     unique: int
-    """Distinct prunable weights that must be stored: a clustered layer counts its distinct filters once."""
+    """Distinct prunable weights that must be stored: each distinct filter once, or each value of a place."""
     macs: int
     macs_loaded: int
     accuracy: dict[str, Accuracy] = {}

@@ -79,7 +79,7 @@ ACTIONS: tuple[Action, ...] = (
         "unprune",
         ("P",),
         "unprune",
-        "Let the zeros of the marked layers (or the one under the cursor) train again.",
+        "Let the zeros of the marked layers (or the one under the cursor) train again, from zero or their last values.",
         "Operations",
         BENCH,
         CHANGE,

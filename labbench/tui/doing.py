@@ -21,7 +21,6 @@ from labbench.session.operations import (
     Redo,
     Undo,
     Unfreeze,
-    Unprune,
 )
 from labbench.session.own import brief
 from labbench.session.series import Steps, gradual
@@ -217,7 +216,7 @@ def _curves(kind: str) -> Doing:
 DOING: dict[str, Doing] = {
     "freeze": _at_once(lambda layers: Freeze(layers=layers)),
     "unfreeze": _at_once(lambda layers: Unfreeze(layers=layers)),
-    "unprune": _at_once(lambda layers: Unprune(layers=layers)),
+    "unprune": _form("unprune"),
     "groups": groups,
     "prune": prune,
     "cluster": _form("cluster"),

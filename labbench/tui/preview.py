@@ -14,6 +14,7 @@ from labbench.session.operations import AnyOperation, Evaluate, Finetune, Measur
 from labbench.session.report import frozen_words
 from labbench.session.snapshot import LayerRow, Snapshot
 from labbench.tui import words
+from labbench.tui.widgets.columns import unique
 
 NAME_LIMIT = 24  # cells for a layer's name
 
@@ -24,7 +25,7 @@ COLUMNS: tuple[Column, ...] = (
     ("zero filters", lambda row: str(row.filters_zero)),
     ("filters", lambda row: str(row.channels)),
     ("inputs", lambda row: str(row.inputs)),
-    ("unique", lambda row: str(row.filters_unique)),
+    ("unique", unique),
     ("frozen", lambda row: "frozen" if row.frozen else "no"),
     ("zeros held", lambda row: "yes" if row.masked else "no"),
 )
@@ -38,7 +39,7 @@ class PreviewPanel(VerticalScroll):
     DEFAULT_CSS = """
     PreviewPanel {
         border: round $foreground 30%; border-title-color: $text-muted; padding: 0 1; background: $background;
-        scrollbar-size-vertical: 1;
+        scrollbar-size-vertical: 1; scrollbar-gutter: stable;
     }
     PreviewPanel:focus { border: round $primary; }
     PreviewPanel Static { width: 100%; height: auto; }
@@ -47,6 +48,7 @@ class PreviewPanel(VerticalScroll):
     def __init__(self) -> None:
         super().__init__(Static("", markup=False))
         self.border_title = "preview"
+        self._drawn: Callable[[int], Content] | None = None
 
     def wait(self, title: str = "preview …") -> None:
         """Keep what is shown, and say why it is not of these values: it is being measured, unless said otherwise."""
@@ -54,8 +56,18 @@ class PreviewPanel(VerticalScroll):
 
     def say(self, content: Content, title: str = "preview") -> None:
         """Show this."""
+        self.draw(lambda _: content, title)
+
+    def draw(self, content: Callable[[int], Content], title: str = "preview") -> None:
+        """Show what this gives for the width there is, now and whenever that changes."""
         self.border_title = Content(title)
-        self.query_one(Static).update(content)
+        self._drawn = content
+        self.on_resize()
+
+    def on_resize(self) -> None:
+        """Fit what is shown into the new width."""
+        if self._drawn:
+            self.query_one(Static).update(self._drawn(self.scrollable_content_region.width))
 
 
 def previewed(before: Snapshot | None, event: Previewed, width: int) -> Content:

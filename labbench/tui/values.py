@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from labbench.session.catalogue import Knob
 from labbench.session.check import BadInput, bounds, wrong
@@ -26,7 +26,9 @@ def parse(knob: Knob, text: str) -> object:
             case "ints":
                 value = tuple(int(word) for word in SEPARATORS.split(text) if word)
             case "map":
-                value = dict(_named(word) for word in SEPARATORS.split(PERCENT.sub("%", text)) if word)
+                value = {name: _number(number) for name, number in _named(SEPARATORS.split(PERCENT.sub("%", text)))}
+            case "counts":
+                value = {name: int(number) for name, number in _named(SEPARATORS.split(text))}
     except ValueError:
         raise BadInput(_sentence(knob)) from None
     if wrong(knob, value):
@@ -96,11 +98,13 @@ def _number(text: str) -> float:
     return float(text)
 
 
-def _named(word: str) -> tuple[str, float]:
-    name, sign, number = word.rpartition("=")
-    if not name or not sign:
-        raise ValueError(word)
-    return name, _number(number)
+def _named(words: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for word in words:
+        name, sign, number = word.rpartition("=")
+        if name and sign:
+            yield name, number
+        elif word:
+            raise ValueError(word)
 
 
 def _sentence(knob: Knob) -> str:
@@ -115,6 +119,8 @@ def _sentence(knob: Knob) -> str:
             return "must be whole numbers, such as 5 8"
         case "map":
             return f"must be names with numbers{bounds(knob)}, such as layer1.*=0.3 conv1=10 %"
+        case "counts":
+            return f"must be names with whole numbers{bounds(knob)}, such as layer1.*=8 conv1=4"
         case "texts":
             return "must be names, such as conv1 layer1.*"
     return f"must be {wrong(knob, None)}"

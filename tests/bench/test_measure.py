@@ -15,9 +15,19 @@ from torch.nn.utils import prune as hooked
 from torch.utils.flop_counter import FlopCounterMode
 
 from labbench.bench.errors import Stopped
-from labbench.bench.measure import accuracy_of, among_best, evaluate, fingerprint, histogram, snapshot, unique_filters
+from labbench.bench.measure import (
+    accuracy_of,
+    among_best,
+    evaluate,
+    fingerprint,
+    histogram,
+    snapshot,
+    unique_filters,
+    values_at_places,
+)
 from labbench.bench.own import fold_masks
 from labbench.bench.state import State, trace_layers
+from labbench.session import figures
 from labbench.session.events import Progress
 from labbench.session.operations import Cluster, Evaluate, Finetune, Freeze, Prune, Unprune
 from labbench.session.snapshot import LayerRow, Snapshot
@@ -386,3 +396,27 @@ def test_a_model_that_is_in_no_catalogue_can_be_measured() -> None:
     state = state_of(nn.Sequential(nn.Flatten(), nn.Linear(12, 3, bias=False)), noise((3, 2, 2), classes=3))
     figures = snapshot(do(state, Evaluate()))
     assert (figures.whole.loaded, figures.macs, figures.classes) == (36, 36, ("class 0", "class 1", "class 2"))
+
+
+@pytest.mark.parametrize("k", [1, 3, 7])
+def test_unique_weights_of_clustered_places_are_counted_place_by_place(small: Small, k: int) -> None:
+    names = ("layer1.0.conv1", "layer2.0.conv2", "fc")
+    before = snapshot(small(), final=False)
+    state = do(small(), Cluster(layers=names, k=k, method="components"))
+    saved = 0
+    for name in names:
+        found, filters = row(state, name), state.weight(name).flatten(1).tolist()
+        slowly = sum(len(set(place)) for place in zip(*filters, strict=True))
+        assert found.weights_unique == slowly <= k * len(filters[0])
+        assert figures.unique_parameters(found) == slowly
+        assert figures.bits(found) == math.ceil(found.weights * math.log2(k)) + 32 * slowly
+        saved += found.weights - slowly
+    after = snapshot(state, final=False)
+    assert before.unique - after.unique == saved == figures.saved_parameters(after.rows)
+    assert row(state, "layer1.0.conv2").weights_unique is None
+
+
+def test_minus_zero_is_zero_at_a_place() -> None:
+    weight = torch.tensor([[0.0, 1.0], [-0.0, 1.0], [2.0, 3.0]])
+    assert values_at_places(weight) == 2 + 2
+    assert values_at_places(weight[:1]) == 2

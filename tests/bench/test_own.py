@@ -205,7 +205,7 @@ def test_a_transformer_is_worked_on_and_what_cannot_be_cut_says_why() -> None:
     assert "norm" not in found
     assert sum(layer.parameters for layer in state.layers) == sum(p.numel() for p in state.model.parameters())
     for layer, why in (
-        ("patch", "coupled with block.self_attn, a MultiheadAttention"),
+        ("patch", r"coupled with block\.self_attn, a MultiheadAttention"),
         ("block.linear2", r"block.norm\d normalizes over all channels"),
         ("block.self_attn.out_proj", "no path leads from it"),
         ("head", "the answers of the model"),

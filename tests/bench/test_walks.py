@@ -241,8 +241,13 @@ def counted_slowly(row: LayerRow, state: State) -> None:
     )
     distinct = {tuple(value + 0.0 for kernel in one for value in kernel) for one in filters}
     assert row.filters_unique == len(distinct) <= row.channels <= row.channels_loaded
-    labels = state.clusters.get(row.name)
-    assert labels is None or labels.dim() > 1 or row.filters_unique <= row.clusters
+    clusters = state.clusters.get(row.name)
+    if clusters is not None and clusters.dim() > 1:
+        across = zip(*([value for kernel in one for value in kernel] for one in filters), strict=True)
+        assert row.weights_unique == sum(len(set(place)) for place in across) <= row.clusters * inputs * places
+    else:
+        assert row.weights_unique is None
+        assert row.clusters == 0 or row.filters_unique <= row.clusters
     assert row.macs % row.weights == 0 and row.macs_nonzero == row.macs // row.weights * row.nonzero
 
 

@@ -2,10 +2,11 @@
 
 import re
 
+import msgspec
 import pytest
 from sample import lenet_rows, pruned, resnet_rows, snapshot
 
-from labbench.tui.widgets.columns import COLUMNS, DROPPED, changed, describe, place, state
+from labbench.tui.widgets.columns import COLUMNS, DROPPED, changed, describe, place, state, unique
 
 NUMBER = re.compile(r"[\d,.]+")
 
@@ -59,3 +60,10 @@ def test_only_changed_figures_are_stressed():
     cells = changed(snapshot(before), snapshot(after))
     assert cells == {("fc2", "zero"), ("fc2", "state")}
     assert changed(None, snapshot(after)) == frozenset()
+
+
+def test_clusters_of_places_are_counted_at_a_place():
+    row = msgspec.structs.replace(lenet_rows()[1], filters_unique=50, clusters=8, weights_unique=3900)
+    assert unique(row) == "8/50 a place"
+    assert "at most 8 values at each: 3,900 distinct weights" in describe(row)
+    assert unique(lenet_rows()[1]) == "50/50"

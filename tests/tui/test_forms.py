@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from bench_data import ROWS, catalogue, entry, snapshot
 from hosting import PENDING, Host, seen, type_in, until
+from textual.widgets import Static
 
 from labbench.session.catalogue import Knob
 from labbench.session.events import Previewed
@@ -188,6 +189,34 @@ async def test_wrong_amounts_are_refused_with_a_sentence_that_says_what_is_right
         await fill(pilot, screen, "amounts", text)
         assert screen.operation is None
         assert "must be names with numbers from 0 to 1, such as layer1.*=0.3" in field(screen, "amounts").problem
+
+
+@pytest.mark.parametrize(
+    ("text", "ks"),
+    [("conv1=4 layer1.*=8", {"conv1": 4, "layer1.*": 8}), ("fc*=1,conv[1,2]=2", {"fc*": 1, "conv[1,2]": 2})],
+)
+async def test_k_by_name_is_written_in_one_line(text, ks):
+    screen = form("cluster", layers=("conv1", "conv2"))
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        await pilot.press("ctrl+t")
+        await fill(pilot, screen, "ks", text)
+        assert screen.operation == Cluster(layers=("conv1", "conv2"), ks=ks)
+        knob = field(screen, "ks").knob
+        assert values.parse(knob, values.show(knob, ks)) == ks
+
+
+@pytest.mark.parametrize("text", ["conv1", "=3", "conv1=-2", "conv1=x", "conv1 3", "conv1=1.5", "conv1=10%"])
+async def test_a_wrong_k_by_name_is_refused_with_a_sentence_that_says_what_is_right(text):
+    screen = form("cluster", layers=("conv1",))
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        await pilot.press("ctrl+t")
+        await fill(pilot, screen, "ks", text)
+        assert screen.operation is None
+        assert field(screen, "ks").problem == "must be names with whole numbers from 0, such as layer1.*=8 conv1=4"
 
 
 async def test_the_knobs_of_the_chosen_method_appear_and_go():
@@ -425,6 +454,24 @@ async def test_a_preview_shows_what_changes_before_and_after(size):
         assert "[@click=app.quit]fc3[/] left out" in text
         screen.query_one(PreviewPanel).scroll_end(animate=False)
         await until(pilot, lambda: "3 other layers as before" in seen(app))
+
+
+async def test_a_preview_is_laid_out_anew_for_another_width():
+    screen = form("prune")
+    app = Host(screen)
+    rows = tuple(msgspec.structs.replace(row, nonzero=row.nonzero // 3, masked=True, inputs=7) for row in ROWS)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        screen.show_preview(Previewed(operation=Prune(), snapshot=snapshot(rows)))
+        await pilot.pause()
+        screen.query_one(PreviewPanel).scroll_end(animate=False)
+        await until(pilot, lambda: "non-zero" in seen(app))
+        await pilot.resize_terminal(120, 40)
+        await until(pilot, lambda: screen.query_one(PreviewPanel).size.width < 60)
+        await pilot.pause()
+        shown = screen.query_one(PreviewPanel).query_one(Static)
+        assert shown.size.height == len(str(shown.content).splitlines())  # no line of the table is wrapped
+        assert "zeros held" in seen(app) and "fc3" in seen(app)
 
 
 async def test_a_preview_of_a_cut_shows_channels_parameters_and_macs():

@@ -180,7 +180,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
             panel = self.query_one(PreviewPanel)
         except NoMatches:
             return  # an answer that came before the form was drawn, or after it went
-        panel.say(preview.previewed(self._snapshot, event, panel.content_size.width))
+        panel.draw(partial(preview.previewed, self._snapshot, event))
 
     def action_submit(self) -> None:
         """Dismiss with the operation; with something wrong, go to it instead."""

@@ -50,7 +50,7 @@ class OpenScreen(ModalScreen[Load | Path | None]):
     OpenScreen #menus { height: 8; }
     OpenScreen #model { width: 28; height: 100%; }
     OpenScreen #dataset { width: 1fr; height: 100%; }
-    OpenScreen #device { width: 16; height: 100%; }
+    OpenScreen #device { width: 14; height: 100%; }
     OpenScreen #about { height: auto; padding: 0 1; color: $text-muted; }
     OpenScreen .options { height: auto; padding: 0 1; }
     OpenScreen Advanced { padding: 0 1; }
@@ -61,9 +61,11 @@ class OpenScreen(ModalScreen[Load | Path | None]):
     OpenScreen #path:focus { background-tint: $foreground 8%; }
     OpenScreen #problem { height: auto; padding: 0 2; color: $text-error; text-style: bold; display: none; }
     OpenScreen.-tiny #menus Menu { width: 1fr; }
-    OpenScreen.-narrow #parts, OpenScreen.-tiny #parts { overflow-y: auto; scrollbar-size-vertical: 1; }
+    OpenScreen.-narrow #parts, OpenScreen.-tiny #parts {
+        overflow-y: auto; scrollbar-gutter: stable; scrollbar-size-vertical: 1;
+    }
     OpenScreen.-wide #parts { layout: horizontal; }
-    OpenScreen.-wide #new { width: 5fr; height: 100%; overflow-y: auto; }
+    OpenScreen.-wide #new { width: 5fr; height: 100%; overflow-y: auto; scrollbar-gutter: stable; }
     OpenScreen.-wide #menus { height: 12; }
     OpenScreen.-wide #old { width: 3fr; height: 100%; }
     OpenScreen.-wide #sessions { height: 1fr; }

@@ -57,6 +57,15 @@ def _of(part: int, whole: int) -> str:
     return f"{part}/{whole}" if whole else THIN
 
 
+def _kinds(row: LayerRow) -> int:
+    return row.filters_unique if row.weights_unique is None else row.clusters
+
+
+def unique(row: LayerRow) -> str:
+    """Distinct filters of all; with clusters of places, values of as many at a place."""
+    return _of(_kinds(row), row.channels) + ("" if row.weights_unique is None else " a place")
+
+
 def _prunable(text: Callable[[LayerRow], str]) -> Callable[[LayerRow], str]:
     return lambda row: text(row) if row.prunable else ""
 
@@ -70,9 +79,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("zero", "zero %", _prunable(lambda row: rate(row.sparsity)), lambda row: row.sparsity),
     Column("state", "state", state, state, left=True),
     Column("bar", "", _prunable(bar), lambda row: row.sparsity, left=True),
-    Column(
-        "unique", "unique", _prunable(lambda row: _of(row.filters_unique, row.channels)), lambda row: row.filters_unique
-    ),
+    Column("unique", "unique", _prunable(unique), lambda row: _kinds(row)),
     Column("channels", "ch", lambda row: _of(row.channels, row.channels_loaded), lambda row: row.channels),
     Column("empty", "empty", _prunable(lambda row: str(row.filters_zero)), lambda row: row.filters_zero),
     Column("macs", "MACs", _prunable(lambda row: short(row.macs)), lambda row: row.macs),
@@ -152,6 +159,11 @@ def describe(row: LayerRow) -> str:
             (
                 "filters",
                 f"{row.channels} of {row.channels_loaded}; {row.filters_unique} distinct, {row.filters_zero} all zero",
+            ),
+            *(
+                [("places", f"at most {row.clusters} values at each: {count(row.weights_unique)} distinct weights")]
+                if row.weights_unique is not None
+                else []
             ),
             ("inputs", f"{row.inputs} of {row.inputs_loaded}"),
             ("MACs", f"{count(row.macs)} for one image"),

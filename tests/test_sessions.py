@@ -9,11 +9,14 @@ import pytest
 from labbench.client import Player
 from labbench.session import jsonl, recipe
 from labbench.session.events import Finished, Metric, Progress, Sparsity
-from labbench.session.operations import Cluster, Finetune, Freeze, Note, Prune, Unprune
+from labbench.session.operations import Cluster, Finetune, Freeze, Load, Note, Prune, Unprune
 from labbench.session.session import Session
+from labbench.session.snapshot import LayerRow, Snapshot
 
 FOLDER = Path(__file__).parent.parent / "sessions"
 NAMES = sorted(file.stem for file in FOLDER.glob("*.jsonl"))
+QUICK = ("lenet-5-digits", "resnet-20-digits", "prune-globally-and-unprune")
+"""Done again in every run of the tests; `labbench replay --check` does it with the others."""
 
 
 def recorded(name: str) -> Session:
@@ -21,6 +24,37 @@ def recorded(name: str) -> Session:
     _, session, notice = jsonl.read(FOLDER / f"{name}.jsonl")
     assert not notice
     return session
+
+
+def after(name: str, kind: type) -> list[Snapshot]:
+    """The models after each operation of a kind."""
+    return [step.snapshot for step in recorded(name).steps if isinstance(step.operation, kind) and step.snapshot]
+
+
+def top1(snapshots: list[Snapshot], split: str = "validation") -> list[float]:
+    """Their accuracies in percent, as they are shown."""
+    return [round(100 * snapshot.accuracy[split].top1, 1) for snapshot in snapshots]
+
+
+def nonzero(snapshot: Snapshot) -> list[int]:
+    """Weights left in each layer."""
+    return [row.nonzero for row in snapshot.rows if row.prunable]
+
+
+def gone(snapshots: list[Snapshot]) -> list[int]:
+    """Sparsities in whole percent."""
+    return [round(100 * snapshot.prunable.sparsity) for snapshot in snapshots]
+
+
+def notes(name: str) -> str:
+    """All words of a session."""
+    return "\n".join(step.operation.text for step in recorded(name).steps if isinstance(step.operation, Note))
+
+
+def test_every_recipe_was_recorded_and_the_readme_names_it() -> None:
+    assert sorted(file.stem for file in FOLDER.glob("*.toml")) == NAMES
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    assert [name for name in NAMES if f"| `{name}` |" not in readme] == []
 
 
 def test_there_is_a_lesson_on_masks_and_one_on_structure() -> None:
@@ -83,7 +117,109 @@ def test_what_the_lesson_on_structure_says_is_what_was_recorded() -> None:
     assert tied.accuracy["validation"].top1 > 0.9
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_freezing_the_first_layers_is_few_weights_and_no_loss() -> None:
+    name = "freeze-first-layers"
+    dense, control, *held = after(name, Finetune)
+    shares = []
+    for snapshot in held:
+        layers = [row for row in snapshot.rows if row.prunable]
+        frozen = [row for row in layers if row.frozen]
+        weights = sum(row.weights for row in frozen) / sum(row.weights for row in layers)
+        shares.append((len(frozen), len(layers), round(100 * weights, 2)))
+        assert frozen == [row for row in _frozen_before(snapshot, name) if row.prunable]  # not a bit of their norms
+    assert shares == [(2, 22, 0.36), (4, 22, 1.01), (7, 22, 3.32)]
+    assert round(top1([control])[0] - top1([dense])[0], 1) == 1.4
+    for split, images in (("validation", 2), ("test", 3)):
+        found = [snapshot.accuracy[split].top1 for snapshot in (control, *held)]
+        assert max(found) - min(found) < (images + 0.5) / 360
+
+
+def _frozen_before(snapshot: Snapshot, name: str) -> list[LayerRow]:
+    """The rows that are frozen in a snapshot, as they were when they had just been frozen."""
+    same = {row.name for row in snapshot.rows if row.frozen}
+    found = [s for s in after(name, Freeze) if {row.name for row in s.rows if row.frozen} == same]
+    return [row for row in found[0].rows if row.frozen]
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs_held", "falls"),
+    [
+        ("prune-globally-and-unprune", 2, [(10.0, 3.3, 3.2), (20.0, 6.6, 6.4), (30.0, 10.0, 9.6)]),
+        ("prune-globally-and-unprune-fresh", 8, [(10.0, 2.2, 2.0), (20.0, 2.3, 2.0), (30.0, 8.3, 7.9)]),
+    ],
+)
+def test_zeros_stay_while_they_are_held_and_return_when_they_are_not(
+    name: str, epochs_held: int, falls: list[tuple[float, float, float]]
+) -> None:
+    sparsity = [round(100 * (value or 0), 1) for _, value in recorded(name).curves["sparsity"].points]
+    sparsity = sparsity[-3 * (epochs_held + 2) :]  # without the epochs of the dense network
+    for fall in falls:
+        held, free, sparsity = sparsity[:epochs_held], sparsity[epochs_held:][:2], sparsity[epochs_held + 2 :]
+        assert (held, free) == ([fall[0]] * epochs_held, list(fall[1:]))
+    first = after(name, Prune)[0]
+    assert [round(100 * row.sparsity, 1) for row in first.rows if row.name in ("conv1", "fc1")] == [1.8, 10.2]
+    last = "98.1 % on test" if "fresh" in name else "98.9 % on test"
+    assert last in notes(name) and f"{top1(after(name, Finetune), 'test')[-1]} % on test" == last
+
+
+def test_the_big_network_is_cut_to_less_than_the_small_one_in_the_steps_of_the_reference() -> None:
+    name = "cp-resnet-small-against-pruned"
+    cuts, tuned = after(name, Prune), after(name, Finetune)
+    assert [s.whole.now for s in after(name, Load)] == [59_804, 131_316]
+    assert [s.whole.now for s in cuts] == [115_670, 101_823, 88_105, 76_817, 64_967, 54_706]
+    assert [round(100 * s.accuracy["validation"].macro) for s in cuts[-2:]] == [54, 65]
+    small, big, *_, pruned = [round(100 * s.accuracy["test"].macro, 1) for s in tuned]
+    assert (small, big, pruned) == (98.6, 98.6, 98.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "shares"), [("lenet-300-100", [18, 81, 91, 95, 86]), ("lenet-5", [17, 73, 87, 93, 80])]
+)
+def test_penalties_thin_in_the_order_that_is_told(model: str, shares: list[int]) -> None:
+    name = f"regularizers-{model}"
+    cut, tuned = after(name, Prune), after(name, Finetune)[1::2]
+    assert gone(cut) == gone(tuned) == shares
+    left = [[f"{count:,}" for count in nonzero(snapshot)] for snapshot in cut]
+    assert all(count in notes(name) for counts in left for count in counts)
+    assert all(96 <= accuracy < 98.5 for accuracy in top1(tuned, "test"))
+    used = [step.operation for step in recorded(name).steps if isinstance(step.operation, Finetune)][::2]
+    assert [run.regularizer for run in used] == ["", "l1", "hoyer", "hoyer-square", "transformed-l1"]
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "shares", "neurons", "inputs"),
+    [
+        ("lenet-300-100", "fc1", [91, 69, 71], [173, 63, 29], [310, 13, 334]),
+        ("lenet-5", "fc1", [92, 49, 57], [215, 45, 24], [431, 16, 36]),
+    ],
+)
+def test_group_penalties_empty_whole_neurons(
+    model: str, layer: str, shares: list[int], neurons: list[int], inputs: list[int]
+) -> None:
+    cut = after(f"regularizers-groups-{model}", Prune)
+    rows = [row for snapshot in cut if (row := snapshot.row(layer))]
+    assert gone(cut) == shares
+    assert [row.filters_zero for row in rows] == neurons
+    assert [row.inputs_zero for row in rows] == inputs
+
+
+def test_shared_filters_cost_much_at_once_and_little_stage_by_stage() -> None:
+    once, stages = "resnet-20-kmeans", "resnet-20-kmeans-layerwise"
+    (fallen,), tuned = after(once, Cluster), after(once, Finetune)
+    assert fallen.prunable.now - fallen.unique == 34_848  # the figure of the reference
+    assert top1([tuned[0], fallen, tuned[1]]) == [97.8, 68.9, 97.2]
+    assert tuned[1].unique == fallen.unique
+    walk = [
+        step.snapshot
+        for step in recorded(stages).steps
+        if isinstance(step.operation, Finetune | Cluster) and step.snapshot
+    ]
+    assert top1(walk) == [97.8, 92.8, 97.5, 96.4, 97.8, 98.3, 97.8]
+    assert walk[-1].unique == fallen.unique
+    assert (top1(tuned, "test")[-1], top1(walk[-1:], "test")) == (98.3, [97.8])
+
+
+@pytest.mark.parametrize("name", QUICK)
 def test_a_recording_can_be_done_again(name: str, tmp_path: Path) -> None:
     """To the last bit where it was recorded; elsewhere the counts are exact and the lesson is the same."""
     target = tmp_path / "again.jsonl"

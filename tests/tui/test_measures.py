@@ -8,7 +8,7 @@ from stub import app_on, settled
 from labbench.session.events import Finished, Preview, Previewed, Started
 from labbench.session.measures import LayerMeasures, Measures
 from labbench.session.measures_report import model_lines
-from labbench.session.operations import Freeze, Measure
+from labbench.session.operations import Freeze, Measure, Unprune
 from labbench.session.snapshot import Total
 from labbench.tui.screens.form import OperationForm
 from labbench.tui.screens.measures import MeasuresScreen
@@ -95,6 +95,17 @@ async def test_a_share_is_frozen_with_a_form_that_says_how_much_of_the_weights_t
         next(field for field in app.screen.query("Field") if field.knob.name == "first").take_focus()
         await pilot.press("0", ".", "5", "enter")
         await until(pilot, lambda: Freeze(first=0.5) in app.link.sent)
+
+
+async def test_pruned_weights_can_begin_again_from_their_last_values():
+    app = app_on(lenet_session())
+    async with app.run_test(size=SIZE) as pilot:
+        await settled(app, pilot)
+        await pilot.press("P")
+        await until(pilot, lambda: isinstance(app.screen, OperationForm) and app.link.sent)
+        next(field for field in app.screen.query("Field") if field.knob.name == "begin").take_focus()
+        await pilot.press("right", "enter")
+        await until(pilot, lambda: Unprune(layers=("conv1",), begin="last") in app.link.sent)
 
 
 async def test_what_is_frozen_stands_under_the_table_with_its_share_of_the_weights():

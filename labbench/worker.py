@@ -330,6 +330,8 @@ def _method_entry(name: str) -> Entry:
         facts["own_target"] = True
     if needs_gradients(method):
         facts["gradients"] = True
+    if hasattr(method, "keep"):
+        facts["in_layers"] = True
     return entry_of(name, function.__doc__ or "", knobs_of(options_type(function)), facts)
 
 

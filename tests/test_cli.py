@@ -276,7 +276,7 @@ def test_show_gives_every_measure_as_text_and_as_json(run: Run, session: Path) -
     assert [line for line in out if line in ("model:", "layers:", "classes:", "confusion:")] == [
         "model:", "layers:", "classes:", "confusion:",
     ]  # fmt: skip
-    assert "fewer (1)" in words and "the operation measure does" in words
+    assert "fewer (1)" in words and "measure (M) does" in words
     value = json.loads("\n".join(run("show", session, "--measures", "--json")[1]))
     assert value["measures"]["looked_closely"] is None
     assert len(value["measures"]["compression"]) == 2

@@ -133,11 +133,11 @@ class Compression:
 def compressions(snapshot: Snapshot, measures: Measures | None) -> tuple[Compression, ...]:
     """Three ways to count: prunable weights and all parameters that are not zero; once measured, bytes after gzip."""
     found = [
-        Compression("non-zero conv+linear weights", snapshot.prunable.loaded, snapshot.prunable.nonzero),
-        Compression("non-zero parameters, all", snapshot.whole.loaded, snapshot.whole.nonzero),
+        Compression("conv+linear non-zero", snapshot.prunable.loaded, snapshot.prunable.nonzero),
+        Compression("parameters non-zero", snapshot.whole.loaded, snapshot.whole.nonzero),
     ]
     if measures and measures.stored_loaded is not None:
-        found.append(Compression("bytes after gzip, all tensors", measures.stored_loaded, measures.stored))
+        found.append(Compression("bytes after gzip", measures.stored_loaded, measures.stored))
     return tuple(found)
 
 

@@ -11,7 +11,7 @@ from labbench.session.session import Session
 from labbench.session.snapshot import Accuracy, LayerRow, Snapshot
 
 LABEL = 20
-UNMEASURED = "not looked at: the operation measure does"
+UNMEASURED = "not looked at: measure (M) does"
 PART_WORDS = {
     "kernel": "of the kernels W[o, i] are all zero",
     "filter": "of the filters W[o] are all zero",

@@ -279,6 +279,8 @@ class Desk:
         if event.operation is not None:  # else what runs is not meant
             if self.stepper:
                 self.stepper.failed()
+                if self._resting and not self.stepper.position:  # of a series that never began nothing is left over
+                    self.stepper = self._resting.pop()
             self._go_on()
 
     def _take_death(self, event: Died) -> None:

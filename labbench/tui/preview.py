@@ -14,7 +14,6 @@ from labbench.session.operations import AnyOperation, Evaluate, Finetune, Measur
 from labbench.session.report import frozen_words
 from labbench.session.snapshot import LayerRow, Snapshot
 from labbench.tui import words
-from labbench.tui.widgets.columns import unique
 
 NAME_LIMIT = 24  # cells for a layer's name
 
@@ -25,7 +24,7 @@ COLUMNS: tuple[Column, ...] = (
     ("zero filters", lambda row: str(row.filters_zero)),
     ("filters", lambda row: str(row.channels)),
     ("inputs", lambda row: str(row.inputs)),
-    ("unique", unique),
+    ("unique", lambda row: str(row.filters_unique) if row.weights_unique is None else f"{row.clusters} a place"),
     ("frozen", lambda row: "frozen" if row.frozen else "no"),
     ("zeros held", lambda row: "yes" if row.masked else "no"),
 )

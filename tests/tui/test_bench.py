@@ -61,8 +61,8 @@ def said(app):
         ("f", Freeze(layers=("conv1",))),
         ("space down down space f", Freeze(layers=("conv1", "fc1"))),
         ("j F", Unfreeze(layers=("conv2",))),
-        ("a P", Unprune(layers=("conv1", "conv2", "fc1", "fc2"))),
-        ("a a P", Unprune(layers=("conv1",))),
+        ("a F", Unfreeze(layers=("conv1", "conv2", "fc1", "fc2"))),
+        ("a a F", Unfreeze(layers=("conv1",))),
         ("G space g f", Freeze(layers=("fc2",))),
         ("shift+down shift+down f", Freeze(layers=("conv1", "conv2", "fc1"))),
         ("shift+down shift+down shift+up f", Freeze(layers=("conv1", "conv2"))),
@@ -94,6 +94,7 @@ async def test_keys_become_operations(keys, operation):
         ("space p", Prune(layers=("conv1",))),
         ("k", Cluster(layers=("conv1",))),
         ("t", Finetune()),
+        ("a P", Unprune(layers=("conv1", "conv2", "fc1", "fc2"))),
     ],
 )
 async def test_forms_begin_with_the_marked_layers(keys, operation):

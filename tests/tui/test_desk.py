@@ -370,6 +370,19 @@ def test_a_series_that_is_stopped_or_fails_waits_and_can_go_on(bench):
     assert bench.desk.stepper is None
 
 
+def test_a_series_whose_first_step_is_refused_leaves_nothing_over(bench):
+    waiting = Stepper(recipe.Recipe(title="lesson", steps=(Evaluate(),)))
+    bench.desk.stepper = waiting
+    steps = gradual(Prune(amount=0.6), None, 2, "linear")
+    bench.desk.perform_series("prune by degrees", steps)
+    bench.hear(Failed(error="no", operation=steps[0]))
+    assert bench.desk.stepper is waiting
+    bench.desk.perform_series("prune by degrees", steps)
+    bench.finish(steps[0])
+    bench.finish(steps[1])
+    assert bench.desk.stepper is waiting
+
+
 def test_no_series_begins_while_something_runs(bench):
     bench.desk.perform(Finetune())
     bench.desk.perform_series("later", (Prune(),))

@@ -158,6 +158,16 @@ async def test_multiples_are_asked_for_where_filters_go_and_amounts_where_layers
         await until(pilot, lambda: not field(screen, "round_to").display)
 
 
+async def test_a_method_that_counts_in_each_layer_is_not_asked_for_a_scope():
+    counts = entry("counts", "A method that counts in each layer", granularity="filter", in_layers=True)
+    screen = form("prune", last={"method": "counts", "scope": "global"}, methods=(counts,))
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        assert not field(screen, "scope").display and field(screen, "amounts").display
+        assert screen.operation == Prune(method="counts", scope="layer")
+
+
 @pytest.mark.parametrize(
     ("text", "amounts"),
     [

@@ -7,7 +7,9 @@ from stub import app_on, settled
 
 from labbench.session.events import Finished, Preview, Previewed, Started
 from labbench.session.measures import LayerMeasures, Measures
-from labbench.session.operations import Freeze, Measure
+from labbench.session.measures_report import model_lines
+from labbench.session.operations import Freeze, Measure, Unprune
+from labbench.session.snapshot import Total
 from labbench.tui.screens.form import OperationForm
 from labbench.tui.screens.measures import MeasuresScreen
 from labbench.tui.screens.reader import Reader
@@ -95,9 +97,29 @@ async def test_a_share_is_frozen_with_a_form_that_says_how_much_of_the_weights_t
         await until(pilot, lambda: Freeze(first=0.5) in app.link.sent)
 
 
+async def test_pruned_weights_can_begin_again_from_their_last_values():
+    app = app_on(lenet_session())
+    async with app.run_test(size=SIZE) as pilot:
+        await settled(app, pilot)
+        await pilot.press("P")
+        await until(pilot, lambda: isinstance(app.screen, OperationForm) and app.link.sent)
+        next(field for field in app.screen.query("Field") if field.knob.name == "begin").take_focus()
+        await pilot.press("right", "enter")
+        await until(pilot, lambda: Unprune(layers=("conv1",), begin="last") in app.link.sent)
+
+
 async def test_what_is_frozen_stands_under_the_table_with_its_share_of_the_weights():
     app = app_on(lenet_session())
     async with app.run_test(size=SIZE) as pilot:
         await settled(app, pilot)
         await until(pilot, lambda: "1 of 4 layers (25.0 %)" in seen(app))
         assert "0.12 % of their weights" in seen(app)
+
+
+def test_no_figure_of_a_model_of_36_million_weights_is_cut_at_80_columns():
+    large = Total(loaded=36_479_194, now=36_479_194, nonzero=36_479_194)
+    shown = replace(snapshot(lenet_rows()), prunable=large, whole=large, macs=5_248_000_000, macs_loaded=5_248_000_000)
+    looked = replace(FOUND, stored=135_000_000, stored_loaded=135_000_000)
+    for measures in (None, looked):
+        for line in model_lines(shown, measures):
+            assert len(line) <= SIZE[0] - 4

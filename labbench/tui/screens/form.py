@@ -156,7 +156,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
             yield Buttons(
                 ("submit", self._entry.name.capitalize()),
                 ("cancel", "Cancel"),
-                hint=f"enter · esc · tab next · ←→↑↓ change{rare_hint}",
+                hint=f"enter · esc · tab · ←→↑↓ change{rare_hint}",
             )
 
     def on_mount(self) -> None:
@@ -264,7 +264,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         if any(values.get(offered) for offered in OFFERED) or name in self._idle(values):
             return False
         other, needed = ONLY_WITH.get(name, ("", ()))
-        if other in values and values[other] not in needed:
+        if other in values and other not in self._idle(values) and values[other] not in needed:
             return False
         return bool(values.get(NOT_WITHOUT.get(name, ""), True))
 
@@ -275,7 +275,8 @@ class OperationForm(ModalScreen[AnyOperation | None]):
             return frozenset()
         if method.facts.get("own_target"):
             return WITHOUT_TARGET
-        return frozenset({"round_to"}) if method.facts.get("granularity") == "weight" else frozenset()
+        idle = {"round_to"} if method.facts.get("granularity") == "weight" else set()
+        return frozenset(idle | {"scope"} if method.facts.get("in_layers") else idle)
 
     @staticmethod
     def _is_option(field: Field) -> bool:

@@ -132,10 +132,13 @@ def test_zeros_frozen_layers_and_clusters_hold_under_every_setting(small: Small,
     assert len(after.weight("layer2.0.conv2").unique(dim=0)) == 4
 
 
-def test_a_clustered_layer_that_came_apart_ends_the_run(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    state = do(small(), Cluster(layers=("layer2.0.conv2",), k=4))
-    for name in ("share_gradient", "hold"):
-        monkeypatch.setattr(Tie, name, lambda tie: None)
+@pytest.mark.parametrize("method", ["k-means", "components"])
+def test_a_clustered_layer_that_came_apart_ends_the_run(
+    small: Small, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    state = do(small(), Cluster(layers=("layer2.0.conv2",), k=4, method=method))
+    monkeypatch.setattr(Tie, "share_gradient", lambda tie: None)
+    monkeypatch.setattr(Tie, "hold", lambda tie: None)
     with pytest.raises(AssertionError, match=r"clustered filters of layer2\.0\.conv2 came apart"):
         doing(state, Finetune(epochs=1, **FEW))
 

@@ -292,3 +292,14 @@ async def test_arguments_that_cannot_be_read_are_refused(tmp_path):
         await until(pilot, lambda: "takes NAME=VALUE, not width" in seen(app))
         await pilot.press("enter")
         assert app.result is PENDING
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 50)])
+async def test_no_data_set_is_cut_when_options_bring_a_scroll_bar(tmp_path, size):
+    screen = OpenScreen(shipped(), ENVIRONMENT, tmp_path / "sessions", None, tmp_path / "data")
+    app = Host(screen)
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        await pilot.press("down", "down")
+        await until(pilot, lambda: "receptive field" in seen(app))
+        await until(pilot, lambda: "fashion-mnist" in seen(app) and seen(app).count(" download ") >= 3)

@@ -43,7 +43,7 @@ def cluster(
         k = wanted[name] or max(1, round(operation.fraction * filters))
         if k >= distinct:
             why = f"{name} has {distinct} distinct filters of {filters}; k must be below that, not {k}"
-            if name in chosen.literal:
+            if name in chosen.literal and not operation.ks:  # in a map, as many as there are leaves a layer whole
                 raise BenchError(why)
             remarks.append(f"left as it is: {why}")
             continue

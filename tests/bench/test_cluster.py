@@ -302,6 +302,9 @@ def test_k_by_map_goes_before_k_and_of_two_patterns_the_last_counts(small: Small
     ks = {name: int(labels.max()) + 1 for name, labels in after.clusters.items()}
     assert ks["layer1.0.conv1"] == 7 and ks["layer2.0.conv1"] == 5 and ks["layer2.0.conv2"] == 3
     assert operation.describe() == "cluster all layers to 7 filters, layer2 5, layer2.0.conv2 3"
+    applied = doing(small(), Cluster(layers=("conv1", "layer2.0.conv2"), ks={"conv1": 8, "layer2.0.conv2": 3}))
+    assert set(applied.state.clusters) == {"layer2.0.conv2"}
+    assert applied.remarks == ("left as it is: conv1 has 8 distinct filters of 8; k must be below that, not 8",)
     with pytest.raises(BenchError, match="no such layer: layer9; the layers are"):
         doing(small(), Cluster(layers=("*",), ks={"layer9": 2}))
 

@@ -24,7 +24,6 @@ from labbench.session.operations import Finetune
 
 REPORT_INTERVAL = 0.12  # seconds between two looks at the loss: a look waits for the device
 CROP_PADDING = 8  # a crop moves by at most 1/8 of height and width: 4 pixels of 32, as in He et al. 2015 section 4.2
-MEASURE_SHARE = 0.05  # of an epoch's part of the bar
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Report = Callable[[Progress | Metric | Sparsity], None]

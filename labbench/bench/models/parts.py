@@ -1,14 +1,24 @@
 """What several families share: checks of depths, sizes and numbers, stages of blocks, shortcut A, He's weights."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Tensor, nn
 
 from labbench.bench.errors import BenchError
 
 Shortcut = Literal["A", "B"]
+ShortcutOption: TypeAlias = Annotated[
+    Shortcut, Meta(description="where shapes change: A pads with zeros, B is a 1×1 conv")
+]
+DepthOption: TypeAlias = Annotated[
+    int, Meta(ge=8, le=1202, description="layers: 6n + 2 of basic blocks, 9n + 2 of bottlenecks")
+]
+BlockOption: TypeAlias = Annotated[
+    Literal["basic", "bottleneck"], Meta(description="two 3×3 convs, or 1×1, 3×3, 1×1 with four times the outputs")
+]
 Block: TypeAlias = Callable[[int, int, int], nn.Module]
 """(channels in, channels out, stride) → a residual block."""
 

@@ -1,13 +1,20 @@
 """Residual networks for small images: the thin ones of He et al. section 4.2 at any depth, and ResNet-18."""
 
 from functools import partial
-from typing import Annotated, Literal
 
 import torch.nn.functional as F
-from msgspec import Meta
 from torch import Tensor, nn
 
-from labbench.bench.models.parts import Shortcut, ZeroPad, blocks_per_stage, he_normal, stages
+from labbench.bench.models.parts import (
+    BlockOption,
+    DepthOption,
+    Shortcut,
+    ShortcutOption,
+    ZeroPad,
+    blocks_per_stage,
+    he_normal,
+    stages,
+)
 
 WIDTHS = (16, 32, 64)
 
@@ -16,13 +23,9 @@ def build(
     shape: tuple[int, int, int],
     classes: int,
     *,
-    depth: Annotated[
-        int, Meta(ge=8, le=1202, description="layers: 6n + 2 of basic blocks, 9n + 2 of bottlenecks")
-    ] = 20,
-    block: Annotated[
-        Literal["basic", "bottleneck"], Meta(description="two 3×3 convs, or 1×1, 3×3, 1×1 with four times the outputs")
-    ] = "basic",
-    shortcut: Annotated[Shortcut, Meta(description="where shapes change: A pads with zeros, B is a 1×1 conv")] = "A",
+    depth: DepthOption = 20,
+    block: BlockOption = "basic",
+    shortcut: ShortcutOption = "A",
 ) -> nn.Module:
     """ResNet of any depth for small images: stages of 16, 32 and 64 filters
 

@@ -9,21 +9,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from msgspec.structs import replace as with_fields
 from torch import Tensor, nn
 
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.losses import data_loss
 from labbench.bench.measure import evaluate, sparsity, unique_filters, values_at_places
-from labbench.bench.run import Run, pause, random_numbers, random_state, resumed, set_up
+from labbench.bench.run import Run, borders, pause, random_numbers, random_state, resumed, set_up
 from labbench.bench.schedules import lr_factor
 from labbench.bench.state import BATCH_NORM, State, is_frozen, weight_of
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
 
 REPORT_INTERVAL = 0.12  # seconds between two looks at the loss: a look waits for the device
-CROP_PADDING = 8  # a crop moves by at most 1/8 of height and width: 4 pixels of 32, as in He et al. 2015 section 4.2
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Report = Callable[[Progress | Metric | Sparsity], None]
@@ -69,43 +67,23 @@ def finetune(
 
 
 def batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
-    """The shuffled batches of one epoch, normalized, cropped and flipped where that is asked for.
-
-    Spectrograms move along their columns, which are time, and not along their rows.
-    """
+    """The shuffled batches of one epoch, normalized, cropped and flipped where that is asked for."""
     data = run.state.data
     x, y = data.on(run.device)["train"]
-    height, width = x.shape[-2:]
-    borders = height // CROP_PADDING if data.vertical else 0, width // CROP_PADDING
     size = min(run.operation.batch_size, len(x))
     order = torch.randperm(len(x), generator=run.generator).to(run.device)
-    moves = [torch.randint(0, 2 * border + 1, (len(x),), generator=run.generator) for border in borders]
-    offsets = torch.stack(moves)
-    mirrored = torch.rand(len(x), generator=run.generator) < 0.5 if data.flip else torch.zeros(len(x)).bool()
-    offsets, mirrored = offsets.to(run.device), mirrored.to(run.device)
+    moves = [torch.randint(0, 2 * border + 1, (len(x),), generator=run.generator) for border in borders(data)]
+    offsets = torch.stack(moves).to(run.device)
+    mirrored = (torch.rand(len(x), generator=run.generator) < 0.5).to(run.device) if data.flip else None
     done = run.step - run.measured * run.steps  # before the run was stopped
     for start in range(done * size, run.steps * size, size):
-        chosen = order[start : start + size]
-        images = x[chosen]
-        if run.operation.augment:
-            images = cropped(images, borders, offsets[:, start : start + size], mirrored[start : start + size])
+        batch = slice(start, start + size)
+        chosen = order[batch]
+        if run.crops:
+            images = run.crops.take(chosen, offsets[:, batch], None if mirrored is None else mirrored[batch])
+        else:
+            images = x[chosen]
         yield data.normalized(images), y[chosen]
-
-
-def cropped(images: Tensor, borders: tuple[int, int], offsets: Tensor, mirrored: Tensor) -> Tensor:
-    """Each image N×C×H×W, with zero borders (rows, columns), from its own offset (2×N) on; mirrored where it says so.
-
-    One gather.
-    """
-    count, channels, height, width = images.shape
-    above, beside = borders
-    padded = F.pad(images, (beside, beside, above, above))
-    rows = torch.arange(height, device=images.device) + offsets[0, :, None]
-    columns = torch.arange(width, device=images.device).repeat(count, 1)
-    columns = torch.where(mirrored[:, None], columns.flip(1), columns) + offsets[1, :, None]
-    number = torch.arange(count, device=images.device).view(-1, 1, 1, 1)
-    channel = torch.arange(channels, device=images.device).view(1, -1, 1, 1)
-    return padded[number, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
 def train_mode(run: Run) -> None:

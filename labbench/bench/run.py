@@ -11,16 +11,19 @@ from msgspec.structs import asdict
 from msgspec.structs import replace as with_fields
 from torch import Tensor, nn
 
+from labbench.bench.crops import Crops
 from labbench.bench.devices import pick
 from labbench.bench.errors import BenchError
 from labbench.bench.optimizers import optimizer_of
 from labbench.bench.paused import Paused, copied
 from labbench.bench.penalties import Penalty, penalty_of
 from labbench.bench.schedules import Plateau
-from labbench.bench.state import State, is_frozen, weight_of
+from labbench.bench.state import Data, State, is_frozen, weight_of
 from labbench.bench.ties import Tie
 from labbench.session.operations import Finetune
 from labbench.session.snapshot import Accuracy
+
+CROP_PADDING = 8  # a crop moves by at most 1/8 of height and width: 4 pixels of 32, as in He et al. 2015 section 4.2
 
 
 @dataclass
@@ -46,6 +49,8 @@ class Run:
     """State of `generator` before the epoch under way was shuffled."""
     steps: int
     """In one epoch."""
+    crops: Crops | None
+    """The training images, where they are augmented."""
     plateau: Plateau = field(default_factory=Plateau)
     step: int = 0
     """Done, over all epochs."""
@@ -74,8 +79,10 @@ def set_up(operation: Finetune, state: State) -> Run:
     model.requires_grad_(False)
     for parameter in trained:
         parameter.requires_grad_(True)
-    images = len(state.data.on(device)["train"][0])
-    steps = max(1, images // operation.batch_size)  # a short last batch would move batch norm too far: it is dropped
+    images = state.data.on(device)["train"][0]
+    steps = max(
+        1, len(images) // operation.batch_size
+    )  # a short last batch would move batch norm too far: it is dropped
     if operation.steps > steps * operation.epochs:
         raise BenchError(f"steps must be at most {steps * operation.epochs} ({operation.epochs} epochs of {steps})")
     scaled = precision_fits(operation, device)
@@ -98,9 +105,19 @@ def set_up(operation: Finetune, state: State) -> Run:
         generator=generator,
         drawn=generator.get_state(),
         steps=steps,
+        crops=Crops(images, borders(state.data)) if operation.augment else None,
         totals=torch.zeros(3, device=device),
         began=time.perf_counter(),
     )
+
+
+def borders(data: Data) -> tuple[int, int]:
+    """By how many rows and columns a crop may move.
+
+    Spectrograms move along their columns, which are time, and not along their rows.
+    """
+    _, height, width = data.shape
+    return height // CROP_PADDING if data.vertical else 0, width // CROP_PADDING
 
 
 def precision_fits(operation: Finetune, device: torch.device) -> bool:

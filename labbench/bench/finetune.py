@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import torch
 from msgspec.structs import replace as with_fields
@@ -15,9 +16,21 @@ from torch import Tensor, nn
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.losses import data_loss
 from labbench.bench.measure import evaluate, sparsity, unique_filters, values_at_places
-from labbench.bench.run import Run, borders, pause, random_numbers, random_state, resumed, set_up
+from labbench.bench.run import (
+    LAYOUTS,
+    Run,
+    borders,
+    device_of,
+    pause,
+    random_numbers,
+    random_state,
+    resumed,
+    set_up,
+    steps_of,
+)
 from labbench.bench.schedules import lr_factor
 from labbench.bench.state import BATCH_NORM, State, is_frozen, weight_of
+from labbench.bench.ways import choose
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
 
@@ -36,7 +49,7 @@ def finetune(
     stop. Raises `BenchError` if there is nothing to train or to resume, or the loss is no longer finite; `Stopped`
     before any step.
     """
-    run = resumed(operation, state) if operation.resume else set_up(operation, state)
+    run, remarks = begun(operation, state, stopped)
     operation = run.operation
     epoch, broken = run.measured, False
     try:
@@ -56,14 +69,39 @@ def finetune(
     run.model.load_state_dict(weights)
     finished = replace(finish(run, kept), paused=paused)
     if broken:
-        return finished, done, (stop_remark(run, epoch, kept),)
+        return finished, done, (*remarks, stop_remark(run, epoch, kept))
     try:
         test = evaluate(finished.model, state.data, finished.device, "test", lambda _: None, stopped)
         finished = replace(finished, accuracy={**finished.accuracy, "test": test})
     except Stopped:
-        return finished, operation, ("stopped while it measured the test split: e measures it",)
+        return finished, operation, (*remarks, "stopped while it measured the test split: e measures it")
     remark = f"kept epoch {kept} of {operation.epochs}: best on validation"
-    return finished, operation, (remark,) if operation.keep == "best" else ()
+    return finished, operation, (*remarks, remark) if operation.keep == "best" else remarks
+
+
+def begun(operation: Finetune, state: State, stopped: Callable[[], bool]) -> tuple[Run, tuple[str, ...]]:
+    """The run at its first step, or where it was stopped; and how it computes, in words, where that was chosen here."""
+    if operation.resume:
+        return resumed(operation, state), ()
+    device = device_of(operation, state)
+    steps = operation.steps or steps_of(operation, state, device) * operation.epochs
+    timed = partial(timed_steps, state=state, stopped=stopped)
+    operation, remarks = choose(operation, steps, device, timed)
+    return set_up(operation, state), remarks
+
+
+def timed_steps(operation: Finetune, state: State, stopped: Callable[[], bool]) -> Iterator[float]:
+    """The seconds of one step after the other of a run that is thrown away. Raises `Stopped`."""
+    run = set_up(operation, state)
+    train_mode(run)
+    x, y = (tensor[: operation.batch_size] for tensor in state.data.on(run.device)["train"])
+    while True:
+        began = time.perf_counter()
+        with interruptible(run, stopped), random_numbers(run):
+            if stopped():
+                raise Stopped
+            train_step(run, shown(run, x), y).tolist()
+        yield time.perf_counter() - began
 
 
 def batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
@@ -83,7 +121,12 @@ def batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
             images = run.crops.take(chosen, offsets[:, batch], None if mirrored is None else mirrored[batch])
         else:
             images = x[chosen]
-        yield data.normalized(images), y[chosen]
+        yield shown(run, images), y[chosen]
+
+
+def shown(run: Run, images: Tensor) -> Tensor:
+    """Images as the model takes them."""
+    return run.state.data.normalized(images.contiguous(memory_format=LAYOUTS[run.operation.layout]))
 
 
 def train_mode(run: Run) -> None:
@@ -101,9 +144,9 @@ def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
     for group in run.optimizer.param_groups:
         group["lr"] = operation.lr * factor
     with torch.autocast(run.device.type, PRECISIONS[operation.precision], enabled=operation.precision != "fp32"):
-        logits = run.model(x).float()
+        logits = at_least_fp32(run.model(x))
         with torch.no_grad():
-            teacher = run.teacher(x).float() if run.teacher else None
+            teacher = at_least_fp32(run.teacher(x)) if run.teacher else None
     loss = data_loss(operation, logits, y, teacher)
     penalty = run.penalty() if run.penalty else torch.zeros_like(loss)
     run.optimizer.zero_grad(set_to_none=True)
@@ -124,6 +167,11 @@ def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
     run.step += 1
     run.random = random_state(run.device)
     return figures
+
+
+def at_least_fp32(logits: Tensor) -> Tensor:
+    """Losses are taken in fp32, whatever the step computes in."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def clip_gradients(run: Run) -> None:
@@ -228,14 +276,13 @@ def interruptible(run: Run, stopped: Callable[[], bool]) -> Iterator[None]:
     before = [buffer.clone() for buffer in buffers]
 
     def remember(module: nn.Module, _: object) -> None:
-        if module.training:
-            for kept, buffer in zip(before, buffers, strict=True):
-                kept.copy_(buffer)
+        if module.training and buffers:
+            torch._foreach_copy_(before, buffers)
 
     def look(*_: object) -> None:
         if run.model.training and stopped():
-            for kept, buffer in zip(before, buffers, strict=True):
-                buffer.copy_(kept)
+            if buffers:
+                torch._foreach_copy_(buffers, before)
             raise Stopped
 
     hooks = [run.model.register_forward_pre_hook(remember)]
@@ -260,7 +307,7 @@ def chosen(run: Run, broken: bool) -> tuple[dict[str, Tensor], int]:
 
 def finish(run: Run, kept: int) -> State:
     """The new state. Checks what was promised: zeros are zero, frozen layers are equal to the last bit."""
-    model = run.model.to(run.state.device).eval().requires_grad_(True)
+    model = run.model.to(run.state.device).to(memory_format=torch.contiguous_format).eval().requires_grad_(True)
     for parameter in model.parameters():
         if not parameter.isfinite().all():
             check_finite(run, run.step // run.steps, math.nan)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
+from functools import cached_property
 
 import torch
 from msgspec.structs import asdict
@@ -20,10 +21,13 @@ from labbench.bench.penalties import Penalty, penalty_of
 from labbench.bench.schedules import Plateau
 from labbench.bench.state import Data, State, is_frozen, weight_of
 from labbench.bench.ties import Tie
+from labbench.bench.ways import plain
 from labbench.session.operations import Finetune
 from labbench.session.snapshot import Accuracy
 
 CROP_PADDING = 8  # a crop moves by at most 1/8 of height and width: 4 pixels of 32, as in He et al. 2015 section 4.2
+
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 @dataclass
@@ -42,15 +46,13 @@ class Run:
     penalty: Penalty | None
     masked: list[Tensor]
     masks: list[Tensor]
-    """As floats, one for each of `masked`."""
+    """In the type and layout of each of `masked`."""
     tied: list[Tie]
     generator: torch.Generator
     drawn: Tensor
     """State of `generator` before the epoch under way was shuffled."""
     steps: int
     """In one epoch."""
-    crops: Crops | None
-    """The training images, where they are augmented."""
     plateau: Plateau = field(default_factory=Plateau)
     step: int = 0
     """Done, over all epochs."""
@@ -67,11 +69,21 @@ class Run:
     began: float = 0.0
     reported: float = 0.0
 
+    @cached_property
+    def crops(self) -> Crops | None:
+        """The training images, where they are augmented."""
+        images = self.state.data.on(self.device)["train"][0]
+        return Crops(images, borders(self.state.data)) if self.operation.augment else None
+
 
 def set_up(operation: Finetune, state: State) -> Run:
-    """A run at its first step: a copy of the model where it trains, and an optimizer of just what trains."""
-    device = pick(operation.device) if operation.device else state.device
-    model = copy.deepcopy(state.model).to(device)
+    """A run at its first step: a copy of the model where it trains, and an optimizer of just what trains.
+
+    What the operation leaves open is done in the plain way.
+    """
+    operation = plain(operation)
+    device = device_of(operation, state)
+    model = copy.deepcopy(state.model).to(device).to(memory_format=LAYOUTS[operation.layout])
     held = {p for name, p in model.named_parameters(remove_duplicate=False) if is_frozen(name, state.frozen)}
     trained = [p for p in model.parameters() if p not in held]
     if not trained:
@@ -100,15 +112,24 @@ def set_up(operation: Finetune, state: State) -> Run:
         teacher=teacher_of(operation, state, device),
         penalty=penalty_of(operation, state, model),
         masked=[weight_of(model, name) for name in loose],
-        masks=[mask.to(device, torch.float32) for mask in loose.values()],
+        masks=[torch.empty_like(weight_of(model, n)).copy_(mask) for n, mask in loose.items()],
         tied=[Tie(weight_of(model, name), labels) for name, labels in tied.items()],
         generator=generator,
         drawn=generator.get_state(),
         steps=steps,
-        crops=Crops(images, borders(state.data)) if operation.augment else None,
         totals=torch.zeros(3, device=device),
         began=time.perf_counter(),
     )
+
+
+def device_of(operation: Finetune, state: State) -> torch.device:
+    """Where the run computes. Raises `BenchError` for a device that is not here."""
+    return pick(operation.device) if operation.device else state.device
+
+
+def steps_of(operation: Finetune, state: State, device: torch.device) -> int:
+    """How many steps an epoch has. A short last batch would move batch norm too far: it is dropped."""
+    return max(1, len(state.data.on(device)["train"][0]) // operation.batch_size)
 
 
 def borders(data: Data) -> tuple[int, int]:

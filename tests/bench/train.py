@@ -3,8 +3,9 @@ flip, ToTensor, Normalize, fp32, SGD, `.item()` each step) and, where it is inst
 
     python tests/bench/train.py --models resnet-20 lenet-5 --rounds 5 --json figures.json
 
-Random images in the shape of CIFAR-10, for the LeNets in that of MNIST; batches of 128; both sides crop and flip unless
-the case says otherwise. Measuring epochs, and the probe that chooses precision and layout once a run, are not timed.
+Random images in the shape of CIFAR-10, for the LeNets in that of MNIST; batches of 128. Both sides crop, and mirror
+what is no digit, unless the case says otherwise. Measuring epochs, and the few steps by which labbench chooses once a
+run how it computes, are not timed.
 """
 
 import copy
@@ -21,12 +22,12 @@ from torch.nn.utils import prune
 
 from labbench.bench.dataset import Images
 from labbench.bench.errors import never
-from labbench.bench.finetune import interruptible, train_epoch
+from labbench.bench.finetune import begun, interruptible, train_epoch
 from labbench.bench.models import MODELS
-from labbench.bench.run import Run, random_numbers, set_up
+from labbench.bench.run import Run, random_numbers
 from labbench.bench.state import BATCH_NORM, Data, State, is_frozen, weight_of
 from labbench.bench.ties import Tie
-from labbench.session.operations import Cluster, Finetune, Freeze, Operation, Prune
+from labbench.session.operations import PLAIN, Cluster, Finetune, Freeze, Operation, Prune
 
 BATCH = 128
 MEAN, STD = 0.5, 0.25
@@ -77,7 +78,7 @@ def state_for(case: Case, done: tuple[Operation, ...]) -> State:
     found = Images(splits, tuple("0123456789"), mean=(MEAN,) * channels, std=(STD,) * channels)
     torch.manual_seed(0)
     model = MODELS[case.model].build(case.shape, 10)
-    return do(state_of(model, Data("random", found, True, case.shape[-1])), *done)
+    return do(state_of(model, Data("random", found, case.shape[0] == 3, case.shape[-1])), *done)
 
 
 # labbench
@@ -85,7 +86,7 @@ def state_for(case: Case, done: tuple[Operation, ...]) -> State:
 
 def bench_side(operation: Finetune, state: State) -> tuple[Side, str]:
     """An epoch of the bench, as it trains, and how it was chosen to train."""
-    run = set_up(operation, state)
+    run, _ = begun(operation, state, never)
     epoch = 0
 
     def train() -> None:
@@ -100,8 +101,8 @@ def bench_side(operation: Finetune, state: State) -> tuple[Side, str]:
 
 
 def how(run: Run) -> str:
-    """Precision of a run, in a word."""
-    return run.operation.precision
+    """How a run computes, in words."""
+    return " ".join(getattr(run.operation, name) for name in PLAIN)
 
 
 # the loop that users have
@@ -116,7 +117,8 @@ class Pictures(torch.utils.data.Dataset):
         x, y = state.data.on(torch.device("cpu"))["train"]
         self.array, self.labels = x.permute(0, 2, 3, 1).contiguous().numpy(), y.tolist()
         channels, _, side = x.shape[1:]
-        moves = [t.RandomCrop(side, padding=side // 8), t.RandomHorizontalFlip()] if augment else []
+        crop, flip = [t.RandomCrop(side, padding=side // 8)], [t.RandomHorizontalFlip()] if channels == 3 else []
+        moves = [*crop, *flip] if augment else []
         self.transform = t.Compose([*moves, t.ToTensor(), t.Normalize((MEAN,) * channels, (STD,) * channels)])
 
     def __len__(self) -> int:
@@ -206,13 +208,9 @@ def lightning_side(operation: Finetune, state: State) -> Side | None:
     return train
 
 
-def measured(name: str, case: Case, rounds: int, precision: str) -> Timed:
+def measured(name: str, case: Case, rounds: int, way: dict[str, str]) -> Timed:
     """One case, side by side."""
-    operation = Finetune(batch_size=BATCH, epochs=EPOCHS, lr=0.01, schedule="constant", augment=case.augment)
-    if precision:
-        operation = Finetune(
-            **{f: getattr(operation, f) for f in operation.__struct_fields__} | {"precision": precision}
-        )
+    operation = Finetune(batch_size=BATCH, epochs=EPOCHS, lr=0.01, schedule="constant", augment=case.augment, **way)
     state = state_for(case, case.done)
     sides = {"ordinary loop": ordinary_side(operation, state)}
     if lightning := lightning_side(operation, state):
@@ -225,20 +223,21 @@ def measured(name: str, case: Case, rounds: int, precision: str) -> Timed:
     return side_by_side(name, sides, rounds, case.steps * BATCH, "images")
 
 
-def cases(names: list[str], rounds: int, precision: str) -> Iterator[Timed]:
+def cases(names: list[str], rounds: int, way: dict[str, str]) -> Iterator[Timed]:
     """The cases that begin with one of these names, or all."""
     for name, case in CASES.items():
         if not names or name in names or case.model in names:
-            yield measured(name, case, rounds, precision)
+            yield measured(name, case, rounds, way)
 
 
 def main() -> None:
     """Measure what was asked for."""
     parser = arguments(__doc__ or "", rounds=5)
     parser.add_argument("--models", nargs="*", default=[], metavar="NAME", help=f"of {', '.join(CASES)}; all if none")
-    parser.add_argument("--precision", default="", help="of the labbench side; else as it chooses")
+    for name in PLAIN:
+        parser.add_argument(f"--{name}", default="auto", help="of the labbench side; else as it chooses")
     options = parser.parse_args()
-    show(options, cases(options.models, options.rounds, options.precision))
+    show(options, cases(options.models, options.rounds, {name: getattr(options, name) for name in PLAIN}))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.losses import data_loss
 from labbench.bench.measure import evaluate, sparsity, unique_filters, values_at_places
+from labbench.bench.prefix import Parted, features_of
 from labbench.bench.run import (
     LAYOUTS,
     Run,
@@ -27,6 +28,7 @@ from labbench.bench.run import (
     resumed,
     set_up,
     steps_of,
+    train_mode,
 )
 from labbench.bench.schedules import lr_factor
 from labbench.bench.state import BATCH_NORM, State, is_frozen, weight_of
@@ -35,6 +37,7 @@ from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
 
 REPORT_INTERVAL = 0.12  # seconds between two looks at the loss: a look waits for the device
+FEATURES_LIMIT = 2**30  # bytes that the features of a frozen beginning may take
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Report = Callable[[Progress | Metric | Sparsity], None]
@@ -53,12 +56,15 @@ def finetune(
     operation = run.operation
     epoch, broken = run.measured, False
     try:
-        with interruptible(run, stopped), random_numbers(run):
-            for epoch in range(run.measured + 1, operation.epochs + 1):
-                train_epoch(run, epoch, report, stopped)
-                measure_epoch(run, epoch, report, stopped)
-                if operation.steps and run.step >= operation.steps:
-                    raise Stopped
+        with random_numbers(run):
+            with interruptible(run, stopped):
+                keep_features(run)
+            with interruptible(run, stopped):
+                for epoch in range(run.measured + 1, operation.epochs + 1):
+                    train_epoch(run, epoch, report, stopped)
+                    measure_epoch(run, epoch, report, stopped)
+                    if operation.steps and run.step >= operation.steps:
+                        raise Stopped
     except Stopped:
         if run.step == run.first_step and not (operation.resume and run.step == operation.steps):
             raise  # nothing was learned
@@ -93,7 +99,6 @@ def begun(operation: Finetune, state: State, stopped: Callable[[], bool]) -> tup
 def timed_steps(operation: Finetune, state: State, stopped: Callable[[], bool]) -> Iterator[float]:
     """The seconds of one step after the other of a run that is thrown away. Raises `Stopped`."""
     run = set_up(operation, state)
-    train_mode(run)
     x, y = (tensor[: operation.batch_size] for tensor in state.data.on(run.device)["train"])
     while True:
         began = time.perf_counter()
@@ -117,6 +122,9 @@ def batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
     for start in range(done * size, run.steps * size, size):
         batch = slice(start, start + size)
         chosen = order[batch]
+        if run.features is not None:
+            yield run.features[chosen], y[chosen]
+            continue
         if run.crops:
             images = run.crops.take(chosen, offsets[:, batch], None if mirrored is None else mirrored[batch])
         else:
@@ -124,17 +132,21 @@ def batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
         yield shown(run, images), y[chosen]
 
 
+def keep_features(run: Run) -> None:
+    """Take what a frozen beginning gives for every image once, where no image moves and `FEATURES_LIMIT` allows."""
+    network, operation = run.network, run.operation
+    if not isinstance(network, Parted) or operation.augment or operation.epochs == 1 or run.teacher:
+        return
+    images = run.state.data.on(run.device)["train"][0]
+    with computing(run):
+        run.features = features_of(network.prefix, images, partial(shown, run), FEATURES_LIMIT)
+    if run.features is not None:
+        run.network = network.rest
+
+
 def shown(run: Run, images: Tensor) -> Tensor:
     """Images as the model takes them."""
     return run.state.data.normalized(images.contiguous(memory_format=LAYOUTS[run.operation.layout]))
-
-
-def train_mode(run: Run) -> None:
-    """Training mode, but frozen layers stand still: their batch norms neither learn nor count."""
-    run.model.train()
-    for name, module in run.model.named_modules():
-        if name in run.state.frozen:
-            module.eval()
 
 
 def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
@@ -143,8 +155,8 @@ def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
     factor = lr_factor(operation, run.steps, run.step, run.plateau.factor)
     for group in run.optimizer.param_groups:
         group["lr"] = operation.lr * factor
-    with torch.autocast(run.device.type, PRECISIONS[operation.precision], enabled=operation.precision != "fp32"):
-        logits = at_least_fp32(run.model(x))
+    with computing(run):
+        logits = at_least_fp32(run.network(x))
         with torch.no_grad():
             teacher = at_least_fp32(run.teacher(x)) if run.teacher else None
     loss = data_loss(operation, logits, y, teacher)
@@ -169,6 +181,12 @@ def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
     return figures
 
 
+def computing(run: Run) -> torch.autocast:
+    """While it lasts, a pass through the network is computed in the precision of the run."""
+    precision = run.operation.precision
+    return torch.autocast(run.device.type, PRECISIONS[precision], enabled=precision != "fp32")
+
+
 def at_least_fp32(logits: Tensor) -> Tensor:
     """Losses are taken in fp32, whatever the step computes in."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -184,7 +202,7 @@ def clip_gradients(run: Run) -> None:
 
 def train_epoch(run: Run, epoch: int, report: Report, stopped: Callable[[], bool]) -> None:
     """One pass over the training split. Raises `Stopped`, or `BenchError` when the loss is no longer finite."""
-    train_mode(run)
+    train_mode(run.model, run.state)
     recent = torch.zeros_like(run.totals)
     recent_steps = 0
     for x, y in batches(run):
@@ -275,8 +293,8 @@ def interruptible(run: Run, stopped: Callable[[], bool]) -> Iterator[None]:
     buffers = [buffer for module in norms for buffer in module.buffers()]
     before = [buffer.clone() for buffer in buffers]
 
-    def remember(module: nn.Module, _: object) -> None:
-        if module.training and buffers:
+    def remember(*_: object) -> None:
+        if run.model.training and buffers:
             torch._foreach_copy_(before, buffers)
 
     def look(*_: object) -> None:
@@ -285,8 +303,9 @@ def interruptible(run: Run, stopped: Callable[[], bool]) -> Iterator[None]:
                 torch._foreach_copy_(buffers, before)
             raise Stopped
 
-    hooks = [run.model.register_forward_pre_hook(remember)]
-    hooks += [m.register_forward_pre_hook(look) for m in run.model.modules() if not any(m.children())]
+    modules = dict.fromkeys(m for m in (*run.model.modules(), *run.network.modules()) if not any(m.children()))
+    hooks = [run.network.register_forward_pre_hook(remember)]
+    hooks += [module.register_forward_pre_hook(look) for module in modules]
     hooks += [p.register_post_accumulate_grad_hook(look) for p in run.model.parameters() if p.requires_grad]
     try:
         yield

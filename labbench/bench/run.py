@@ -18,6 +18,7 @@ from labbench.bench.errors import BenchError
 from labbench.bench.optimizers import optimizer_of
 from labbench.bench.paused import Paused, copied
 from labbench.bench.penalties import Penalty, penalty_of
+from labbench.bench.prefix import parted
 from labbench.bench.schedules import Plateau
 from labbench.bench.state import Data, State, is_frozen, weight_of
 from labbench.bench.ties import Tie
@@ -37,6 +38,9 @@ class Run:
     operation: Finetune
     state: State
     model: nn.Module
+    """What is measured and kept; its parameters are the ones that train."""
+    network: nn.Module
+    """What a step goes through: the model, or the same put together in a faster way."""
     device: torch.device
     trained: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
@@ -66,6 +70,8 @@ class Run:
     """Validation figures, weights and epoch of what would be kept."""
     measured: int = 0
     """The last epoch whose validation figures are known."""
+    features: Tensor | None = None
+    """What the frozen beginning gives for each training image, where that is kept; `network` is then the rest."""
     began: float = 0.0
     reported: float = 0.0
 
@@ -101,10 +107,12 @@ def set_up(operation: Finetune, state: State) -> Run:
     loose = {name: mask for name, mask in state.masks.items() if name not in state.frozen}
     tied = {n: c.to(device) for n, c in state.clusters.items() if operation.tied and n not in state.frozen}
     generator = torch.Generator().manual_seed(operation.seed)
+    train_mode(model, state)
     return Run(
         operation=operation,
         state=state,
         model=model,
+        network=network_of(operation, state, model),
         device=device,
         trained=trained,
         optimizer=optimizer_of(operation, trained),
@@ -120,6 +128,23 @@ def set_up(operation: Finetune, state: State) -> Run:
         totals=torch.zeros(3, device=device),
         began=time.perf_counter(),
     )
+
+
+def train_mode(model: nn.Module, state: State) -> None:
+    """Training mode, but frozen layers stand still: their batch norms neither learn nor count."""
+    model.train()
+    for name, module in model.named_modules():
+        if name in state.frozen:
+            module.eval()
+
+
+def network_of(operation: Finetune, state: State, model: nn.Module) -> nn.Module:
+    """What a step of the run goes through, as its engine wants it."""
+    network: nn.Module | None = None
+    if operation.engine == "fast" and state.frozen:
+        device = next(model.parameters()).device
+        network = parted(model, state.data.normalized(state.data.on(device)["train"][0][:2]))
+    return network or model
 
 
 def device_of(operation: Finetune, state: State) -> torch.device:

@@ -535,7 +535,6 @@ def test_gradients_are_shortened_to_the_norm_that_was_asked_for(small: Small) ->
 
     def gradients(clip: float) -> tuple[float, torch.Tensor]:
         run = set_up(Finetune(clip=clip, **FEW), state)
-        training.train_mode(run)
         training.train_step(run, *next(batches(run)))
         for weight, mask in zip(run.masked, run.masks, strict=True):
             assert weight.grad is not None
@@ -561,7 +560,6 @@ def test_bf16_trains_in_bf16_and_keeps_and_measures_in_fp32(small: Small) -> Non
 
     run = set_up(Finetune(precision="bf16", **FEW), small())
     run.model.get_submodule("layer1.0.conv1").register_forward_hook(seen)
-    training.train_mode(run)
     training.train_step(run, *next(batches(run)))
     assert kinds == {torch.bfloat16}
     kinds.clear()

@@ -9,6 +9,7 @@ run how it computes, are not timed.
 """
 
 import copy
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import util
@@ -22,7 +23,7 @@ from torch.nn.utils import prune
 
 from labbench.bench.dataset import Images
 from labbench.bench.errors import never
-from labbench.bench.finetune import begun, interruptible, train_epoch
+from labbench.bench.finetune import begun, interruptible, keep_features, train_epoch
 from labbench.bench.models import MODELS
 from labbench.bench.run import Run, random_numbers
 from labbench.bench.state import BATCH_NORM, Data, State, is_frozen, weight_of
@@ -34,6 +35,7 @@ MEAN, STD = 0.5, 0.25
 EPOCHS = 1000  # of the run that the timed steps are the beginning of: long, so that the probe is worth its time
 CONVS_FROZEN = ("conv1", "layer1.*")  # 7 of the 20 layers of a ResNet-20
 Side = Callable[[], None]
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def state_for(case: Case, done: tuple[Operation, ...]) -> State:
 def bench_side(operation: Finetune, state: State) -> tuple[Side, str]:
     """An epoch of the bench, as it trains, and how it was chosen to train."""
     run, _ = begun(operation, state, never)
+    keep_features(run)
     epoch = 0
 
     def train() -> None:
@@ -208,7 +211,7 @@ def lightning_side(operation: Finetune, state: State) -> Side | None:
     return train
 
 
-def measured(name: str, case: Case, rounds: int, way: dict[str, str]) -> Timed:
+def measured(name: str, case: Case, rounds: int, way: dict[str, str], clock: Clock) -> Timed:
     """One case, side by side."""
     operation = Finetune(batch_size=BATCH, epochs=EPOCHS, lr=0.01, schedule="constant", augment=case.augment, **way)
     state = state_for(case, case.done)
@@ -220,14 +223,14 @@ def measured(name: str, case: Case, rounds: int, way: dict[str, str]) -> Timed:
     if case.beside is not None:
         train, chosen = bench_side(operation, state_for(case, case.beside))
         sides[f"labbench without that ({chosen})"] = train
-    return side_by_side(name, sides, rounds, case.steps * BATCH, "images")
+    return side_by_side(name, sides, rounds, case.steps * BATCH, "images", clock)
 
 
-def cases(names: list[str], rounds: int, way: dict[str, str]) -> Iterator[Timed]:
+def cases(names: list[str], rounds: int, way: dict[str, str], clock: Clock) -> Iterator[Timed]:
     """The cases that begin with one of these names, or all."""
     for name, case in CASES.items():
         if not names or name in names or case.model in names:
-            yield measured(name, case, rounds, way)
+            yield measured(name, case, rounds, way, clock)
 
 
 def main() -> None:
@@ -236,8 +239,11 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=[], metavar="NAME", help=f"of {', '.join(CASES)}; all if none")
     for name in PLAIN:
         parser.add_argument(f"--{name}", default="auto", help="of the labbench side; else as it chooses")
+    parser.add_argument("--cpu-time", action="store_true", help="count CPU time, for a busy machine: with --threads 1")
     options = parser.parse_args()
-    show(options, cases(options.models, options.rounds, {name: getattr(options, name) for name in PLAIN}))
+    clock = time.process_time if options.cpu_time else time.perf_counter
+    way = {name: getattr(options, name) for name in PLAIN}
+    show(options, cases(options.models, options.rounds, way, clock))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from labbench.bench.penalties import Penalty, penalty_of
 from labbench.bench.prefix import parted
 from labbench.bench.schedules import Plateau
 from labbench.bench.state import Data, State, is_frozen, weight_of
-from labbench.bench.ties import Tie
+from labbench.bench.ties import Tie, compute_unique
 from labbench.bench.ways import plain
 from labbench.session.operations import Finetune
 from labbench.session.snapshot import Accuracy
@@ -140,10 +140,14 @@ def train_mode(model: nn.Module, state: State) -> None:
 
 def network_of(operation: Finetune, state: State, model: nn.Module) -> nn.Module:
     """What a step of the run goes through, as its engine wants it."""
-    network: nn.Module | None = None
-    if operation.engine == "fast" and state.frozen:
-        device = next(model.parameters()).device
-        network = parted(model, state.data.normalized(state.data.on(device)["train"][0][:2]))
+    if operation.engine == "plain":
+        return model
+    device = next(model.parameters()).device
+    for name, labels in state.clusters.items() if operation.tied else ():
+        if name not in state.frozen:
+            mask = state.masks.get(name)
+            compute_unique(model.get_submodule(name), labels.to(device), mask if mask is None else mask.to(device))
+    network = parted(model, state.data.normalized(state.data.on(device)["train"][0][:2])) if state.frozen else None
     return network or model
 
 

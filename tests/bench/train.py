@@ -137,7 +137,7 @@ class Pictures(torch.utils.data.Dataset):
 
 def prepared(operation: Finetune, state: State) -> tuple[nn.Module, torch.optim.Optimizer]:
     """A copy of the model with masks by `torch.nn.utils.prune` and frozen layers, and its optimizer."""
-    model = copy.deepcopy(state.model).to(state.device)
+    model = copy.deepcopy(state.model).to(state.device).train()
     for name, mask in state.masks.items():
         prune.custom_from_mask(model.get_submodule(name), "weight", mask.float())
     for name, parameter in model.named_parameters():

@@ -63,8 +63,8 @@ CASES: dict[str, Case] = {
         "resnet-20", 6, done=(Freeze(layers=CONVS_FROZEN),), augment=False, beside=()
     ),
     "resnet-20 cut": Case("resnet-20", 6, done=(Prune(method="group-magnitude", amount=0.3),)),
-    "resnet-56": Case("resnet-56", 3),
-    "vgg-16": Case("vgg-16", 2),
+    "resnet-56": Case("resnet-56", 2),
+    "vgg-16": Case("vgg-16", 1),
     "resnet-18": Case("resnet-18", 1),
 }
 

@@ -36,7 +36,7 @@ from labbench.session.events import (
     Trust,
 )
 from labbench.session.jsonl import decode_event, encode
-from labbench.session.operations import Cluster, Evaluate, Finetune, Freeze, Load, Note, Prune, Redo, Undo
+from labbench.session.operations import PLAIN, Cluster, Evaluate, Finetune, Freeze, Load, Note, Prune, Redo, Undo
 
 LENET = Load(model="lenet-300-100", dataset="digits")
 ANSWERS = (Finished, Failed, Previewed, Restored, Grouped, Exported)
@@ -189,7 +189,7 @@ def test_a_bug_is_answered_with_a_sentence_and_its_traceback_is_in_the_log(tmp_p
 
 def test_a_stop_keeps_what_was_learned_and_the_stopped_run_can_be_done_again(pipe: Pipe) -> None:
     loaded = pipe.ask(LENET)
-    pipe.send(Finetune(epochs=10_000, schedule="constant"))
+    pipe.send(Finetune(**PLAIN, epochs=10_000, schedule="constant"))
     pipe.until(Started)
     seen = pipe.until(Progress)
     assert seen.phase == "train" and seen.steps > seen.step > 0 and seen.eta > 0 and seen.rate > 0 and seen.loss > 0
@@ -251,7 +251,7 @@ def test_a_restore_that_cannot_be_had_is_refused(pipe: Pipe) -> None:
 
 
 def test_a_restore_can_be_stopped_and_then_goes_on_where_it_was(pipe: Pipe) -> None:
-    done = (LENET, Prune(amount=0.3), Finetune(epochs=10_000))
+    done = (LENET, Prune(amount=0.3), Finetune(**PLAIN, epochs=10_000))
     pipe.send(Restore(done=done))
     while pipe.until(Progress).phase != "train":
         pass
@@ -291,7 +291,7 @@ def test_every_format_is_written_and_nothing_but_events_comes_out_of_the_pipe(pi
 def test_a_killed_worker_ends_the_pipe_and_leaves_no_half_written_checkpoint(tmp_path: Path, number: int) -> None:
     pipe = Pipe(tmp_path)
     pipe.ask(LENET)
-    pipe.send(Finetune(epochs=10_000))
+    pipe.send(Finetune(**PLAIN, epochs=10_000))
     pipe.until(Progress)
     os.kill(pipe.process.pid, number)
     assert pipe.process.stdout
@@ -307,7 +307,7 @@ def test_a_killed_worker_ends_the_pipe_and_leaves_no_half_written_checkpoint(tmp
 
 def test_the_worker_ends_when_its_input_ends_even_while_it_trains(pipe: Pipe) -> None:
     pipe.ask(LENET)
-    pipe.send(Finetune(epochs=10_000))
+    pipe.send(Finetune(**PLAIN, epochs=10_000))
     pipe.until(Progress)
     drain = threading.Thread(target=pipe.process.stdout.read)
     pipe.process.stdin.close()

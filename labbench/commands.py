@@ -18,7 +18,7 @@ from labbench.listing import opened, print_lines
 from labbench.session import compare, recipe, report
 from labbench.session.check import BadInput
 from labbench.session.compare import Judgment, Verdict
-from labbench.session.events import EXPORT_FORMATS, AnyEvent, Environment, Finished, Progress, Restore, Restored
+from labbench.session.events import EXPORT_FORMATS, AnyEvent, Environment, Finished, Progress, Restored, restore_along
 from labbench.session.operations import AnyOperation, Finetune, Load
 from labbench.session.own import described, own_models
 from labbench.session.session import Session
@@ -95,12 +95,12 @@ def export(file: Path, to: Path, force: bool, device: str, data_dir: Path | None
     _, session = found
     if not session.changes:
         return say(f"{file}: nothing to export: no model was opened", BAD)
-    restore = Restore(done=tuple(_moved(operation, device) for operation in session.changes))
-    models = own_models(restore.done)
+    operations = tuple(_moved(operation, device) for operation in session.changes)
+    models = own_models(operations)
     if models and not trust_code:
         return _refuse_code(file, models)
-    if not device:  # on another device other weights come out: the checkpoints are of the recorded one
-        restore = msgspec.structs.replace(restore, fingerprints=session.restore().fingerprints[: len(restore.done)])
+    marks = tuple(step.snapshot.fingerprint if step.snapshot else "" for step in session.done)
+    restore = restore_along(operations, () if device else marks)  # elsewhere other weights come out: no checkpoints
     printer = Printer([], None)
     command = client.worker_command(data_dir)
     try:

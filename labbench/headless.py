@@ -91,7 +91,7 @@ async def export_model(
     session, written = Session(), None
     async with Bench(command) as bench:
         ready = await bench.ready()
-        _check_devices(restore.done, ready)
+        _check_devices([point.operation for point in restore.points], ready)
         await bench.trust(trusted)
         for request in (restore, Export(path=str(to))):
             async for event in bench.ask(request):

@@ -62,7 +62,7 @@ from labbench.session.events import (
     Trust,
 )
 from labbench.session.jsonl import decode_request, encode
-from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Measure, Note, Recalibrate, Value
+from labbench.session.operations import AnyOperation, Finetune, Load, Recalibrate, Standing, Value, Walk
 from labbench.session.own import is_own
 
 Options: TypeAlias = tuple[tuple[str, Value], ...]
@@ -164,7 +164,7 @@ class Worker:
         before = self.timeline.state
         applied = self.timeline.do(operation, self.tools, self.measure)
         remarks = applied.remarks
-        if "validation" not in applied.state.accuracy and not isinstance(operation, Note | Evaluate | Measure):
+        if "validation" not in applied.state.accuracy and not isinstance(operation, Standing):
             remarks = (*remarks, "not measured: stopped")
         self.emit(
             Finished(
@@ -193,7 +193,7 @@ class Worker:
         """What an operation would do. Training, loading and measuring are not tried."""
         state = self.timeline.state
         try:
-            if isinstance(operation, Load | Finetune | Recalibrate | Evaluate | Measure):
+            if isinstance(operation, Load | Finetune | Recalibrate | Walk | Standing):
                 raise BenchError(f"no preview of {operation.describe()}")
             tools = Tools(self.data, stopped=self.awaited, own=self.own, gradients=self._gradients)
             applied = apply(operation, state, tools)
@@ -207,10 +207,10 @@ class Worker:
         """Stand where a session had left it."""
         self.emit(Progress(phase="restore", fraction=0.0))
         count = self.timeline.recomputed
-        self.timeline.restore(request.done, request.undone, request.fingerprints, self.tools, self.measure)
+        self.timeline.restore(request, self.tools, self.measure)
         state = self.timeline.state
         again = self.timeline.recomputed - count
-        loads = [operation for operation in request.done if isinstance(operation, Load)]
+        loads = [change.operation for change in self.timeline.done if isinstance(change.operation, Load)]
         remarks = other_code(loads[-1], state.load) if state else ()
         self.emit(Restored(snapshot=snapshot(state) if state else None, recomputed=again, remarks=remarks))
 

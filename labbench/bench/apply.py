@@ -32,12 +32,16 @@ from labbench.session.operations import (
     Evaluate,
     Finetune,
     Freeze,
+    Jump,
     Load,
     Measure,
+    Name,
     Note,
     Prune,
     Recalibrate,
     Redo,
+    Standing,
+    Task,
     Undo,
     Unfreeze,
     Unprune,
@@ -86,7 +90,7 @@ def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied
     made = applied.state
     if isinstance(operation, Prune | Cluster):
         made = replace(made, dense=state.dense or state)
-    if not isinstance(operation, Finetune | Evaluate | Measure | Note):
+    if not isinstance(operation, Finetune | Standing):
         made = replace(made, paused=None)
     return applied._replace(state=made)
 
@@ -114,10 +118,10 @@ def _apply(operation: AnyOperation, state: State, tools: Tools) -> Applied:
         case Measure():
             found = look_closely(operation, state, tools.data, tools.report, tools.stopped)
             return Applied(state, operation, measures=found)
-        case Note():
+        case Name() | Task() | Note():
             return Applied(state, operation)
-        case Load() | Undo() | Redo():
-            raise BenchError("undo and redo walk over the timeline; there is no state to apply them to")
+        case Load() | Undo() | Redo() | Jump():
+            raise BenchError("undo, redo and jump walk over the timeline; there is no state to apply them to")
 
 
 def freeze(operation: Freeze, state: State) -> Applied:

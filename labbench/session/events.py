@@ -1,5 +1,6 @@
 """What the bench answers. The pipe, the session file and the test fixtures carry these, one a line."""
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -212,14 +213,44 @@ class Preview(Request, frozen=True):
     operation: AnyOperation
 
 
-class Restore(Request, frozen=True):
-    """Stand where a session had left it: do these, from checkpoints where they are there"""
+class Point(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A point of the history: a change of the model, and what it was made from."""
 
-    done: tuple[AnyOperation, ...]
-    undone: tuple[AnyOperation, ...] = ()
-    """What redo would do, the next one last."""
-    fingerprints: tuple[str, ...] = ()
-    """Of the states after each of `done` and `undone`, to find their checkpoints; none: recompute."""
+    number: int
+    """Of the operation that made it, from 1."""
+    parent: int
+    """The point before it; 0 for none."""
+    operation: AnyOperation
+    fingerprint: str = ""
+    """Of the state after it, to find its checkpoint; empty: recompute."""
+
+
+class Restore(Request, frozen=True):
+    """Stand where a session had left it, from checkpoints where they are there"""
+
+    points: tuple[Point, ...] = ()
+    """In the order of time."""
+    now: int = 0
+    """The point to stand at; 0 for none."""
+    count: int = 0
+    """Operations that were finished so far."""
+    latest: dict[int, int] = {}
+    """Where redo leads, point by point."""
+    names: dict[str, int] = {}
+
+
+def restore_along(
+    operations: Sequence[AnyOperation], fingerprints: Sequence[str] = (), now: int | None = None
+) -> Restore:
+    """The request to stand at the end of these changes, one made from the other, or after the first `now` of them."""
+    marks = fingerprints or ("",) * len(operations)
+    points = tuple(
+        Point(number=number, parent=number - 1, operation=operation, fingerprint=mark)
+        for number, (operation, mark) in enumerate(zip(operations, marks, strict=True), 1)
+    )
+    count = len(points)
+    latest = {number: number + 1 for number in range(1, count)}
+    return Restore(points=points, now=count if now is None else now, count=count, latest=latest)
 
 
 class Groups(Request, frozen=True):

@@ -81,7 +81,7 @@ def decode_request(line: bytes) -> AnyRequest:
     if name == "preview":
         operation_from(raw.get("operation"))
     try:
-        request: AnyRequest = msgspec.convert(raw, REQUESTS[name])
+        request: AnyRequest = msgspec.json.decode(line, type=REQUESTS[name])
     except msgspec.ValidationError as error:
         raise BadInput(f"{name}: {error}") from None
     return request

@@ -265,10 +265,65 @@ class Redo(Operation, frozen=True):
     """Do again what was undone"""
 
 
+class Jump(Operation, frozen=True):
+    """Go to another point of the history; nothing is lost"""
+
+    to: Annotated[str, Meta(min_length=1, max_length=60, description="number of the step that made it, or its name")]
+
+    def describe(self) -> str:
+        return f"jump to {'step ' if self.to.isdecimal() else ''}{self.to}"
+
+
+class Name(Operation, frozen=True):
+    """Give a point of the history a name"""
+
+    name: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=40,
+            pattern=r"^[^\W\d][\w .-]*$",
+            description="begins with a letter; one point each",
+        ),
+    ]
+    at: Annotated[str, Meta(max_length=60, description="number or name of the point; empty: the model now")] = ""
+
+    def describe(self) -> str:
+        where = f"step {self.at} " if self.at.isdecimal() else f"{self.at} " if self.at else "this point "
+        return f"name {where}{self.name}"
+
+
+class Task(Operation, frozen=True):
+    """Set a task: goals that the bench checks as one works"""
+
+    name: Annotated[
+        str, Meta(min_length=1, max_length=60, description="a few words; a task of the same name replaces it")
+    ]
+    goals: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=80)], ...],
+        Meta(
+            min_length=1, max_length=12, description="such as parameters < 25 % or accuracy > 92.5 %; all must be met"
+        ),
+    ]
+    text: Annotated[str, Meta(max_length=20_000, description="what to do, in words")] = ""
+
+    def describe(self) -> str:
+        more = f" and {len(self.goals) - 2} more" if len(self.goals) > MARK_LIMIT else ""
+        return f"task {self.name}: {', '.join(self.goals[: 2 if more else MARK_LIMIT])}{more}"
+
+
 class Note(Operation, frozen=True):
     """Write a remark into the session"""
 
     text: Annotated[str, Meta(min_length=1, max_length=20_000, description="words for whoever plays this session")]
+    chapter: Annotated[str, Meta(max_length=60, description="title of the chapter that begins here; empty: none")] = ""
+    ask: Annotated[
+        str, Meta(max_length=200, description="question whose answer the audience predicts first; empty: none")
+    ] = ""
+    figure: Annotated[
+        Literal["accuracy", "sparsity", "parameters", "macs"],
+        Meta(description="what answers it: this figure after the next step"),
+    ] = "accuracy"
 
     def describe(self) -> str:
         line = " ".join(self.text.split())
@@ -288,16 +343,23 @@ AnyOperation: TypeAlias = (
     | Measure
     | Undo
     | Redo
+    | Jump
+    | Name
+    | Task
     | Note
 )
 Change: TypeAlias = Load | Freeze | Unfreeze | Prune | Unprune | Cluster | Finetune | Recalibrate
-"""The operations that make a new state; undo and redo walk over these, notes and evaluations change nothing."""
+"""The operations that make a new state, a point of the history."""
+Walk: TypeAlias = Undo | Redo | Jump
+"""Those that go to a point that is there."""
+Standing: TypeAlias = Evaluate | Measure | Name | Task | Note
+"""Those that leave the model and the place in the history as they are."""
 
 OPERATIONS: dict[str, type[Operation]] = {
     kind.__name__.lower(): kind
     for kind in (
         *(Load, Freeze, Unfreeze, Prune, Unprune, Cluster, Finetune, Recalibrate),
-        *(Evaluate, Measure, Undo, Redo, Note),
+        *(Evaluate, Measure, Undo, Redo, Jump, Name, Task, Note),
     )
 }
 

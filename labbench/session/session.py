@@ -1,7 +1,6 @@
 """A session: the append-only list of timed events. Everything a screen shows of it is derived here."""
 
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from labbench.session.events import (
     AnyEvent,
@@ -10,6 +9,7 @@ from labbench.session.events import (
     Failed,
     Finished,
     Metric,
+    Point,
     Progress,
     Ready,
     Restore,
@@ -17,32 +17,9 @@ from labbench.session.events import (
     Sparsity,
     Started,
 )
-from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Measure, Note, Operation, Redo, Undo
+from labbench.session.operations import AnyOperation, Finetune, Load, Operation
 from labbench.session.snapshot import Snapshot
-
-Item = TypeVar("Item")
-
-
-def walk(
-    done: tuple[Item, ...], undone: tuple[Item, ...], operation: AnyOperation, item: Item
-) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
-    """What is in effect and what could be redone after an operation. `item` stands for the operation in both.
-
-    Raises `ValueError` where there is nothing to undo or redo; the sentence is for the user.
-    """
-    match operation:
-        case Undo():
-            if len(done) < 2:
-                raise ValueError("nothing to undo: the model is as it was opened")
-            return done[:-1], (*undone, done[-1])
-        case Redo():
-            if not undone:
-                raise ValueError("nothing to redo: nothing was undone since the last change")
-            return (*done, undone[-1]), undone[:-1]
-        case Note() | Evaluate() | Measure():
-            return done, undone
-        case _:
-            return (*done, item), ()
+from labbench.session.tree import Tree
 
 
 @dataclass(frozen=True)
@@ -80,12 +57,12 @@ class Session:
         self.environment: Environment | None = None
         """The latest one seen."""
         self.steps: list[Step] = []
-        self.done: tuple[Step, ...] = ()
-        """The changes in effect, the load first."""
-        self.undone: tuple[Step, ...] = ()
-        """What redo would do next is the last one."""
+        self.tree: Tree[Step] = Tree()
+        """The changes, and where the session stands among them."""
         self.snapshot: Snapshot | None = None
         """The model now."""
+        self.snapshots: dict[int, Snapshot] = {}
+        """The model at each point, with all that was measured of it since."""
         self.running: Operation | None = None
         self.progress: Progress | None = None
         """Of the running operation."""
@@ -111,6 +88,16 @@ class Session:
         return self.steps[-2].snapshot if len(self.steps) > 1 else None
 
     @property
+    def done(self) -> tuple[Step, ...]:
+        """The changes in effect, the load first."""
+        return self.tree.path()
+
+    @property
+    def undone(self) -> tuple[Step, ...]:
+        """What redo would do next is the last one."""
+        return self.tree.ahead()
+
+    @property
     def loaded(self) -> Snapshot | None:
         """The model as it was opened."""
         loads = [step for step in self.done if isinstance(step.operation, Load)]
@@ -119,7 +106,7 @@ class Session:
     @property
     def stopped(self) -> Finetune | None:
         """The run that was stopped and left the model as it is now: a finetune with `resume` goes on with it."""
-        last = self.done[-1].operation if self.done else None
+        last = self.tree.items[self.tree.now].operation if self.tree.now else None
         return last if isinstance(last, Finetune) and last.steps else None
 
     @property
@@ -134,12 +121,21 @@ class Session:
 
     def restore(self) -> Restore:
         """The request that makes a bench stand where this session is."""
+        tree = self.tree
         return Restore(
-            done=self.changes,
-            undone=self.redoable,
-            fingerprints=tuple(
-                step.snapshot.fingerprint if step.snapshot else "" for step in (*self.done, *self.undone)
+            points=tuple(
+                Point(
+                    number=number,
+                    parent=tree.parents[number],
+                    operation=step.operation,
+                    fingerprint=step.snapshot.fingerprint if step.snapshot else "",
+                )
+                for number, step in tree.items.items()
             ),
+            now=tree.now,
+            count=tree.count,
+            latest=dict(tree.latest),
+            names=dict(tree.names),
         )
 
     def append(self, seconds: float, event: AnyEvent) -> None:
@@ -178,9 +174,11 @@ class Session:
         operation = event.operation
         snapshot = event.snapshot or self.snapshot
         step = Step(len(self.steps) + 1, seconds, event, snapshot)
-        self.done, self.undone = walk(self.done, self.undone, operation, step)
+        self.tree.take(operation, step)
         self.steps.append(step)
         self.snapshot, self.problem = snapshot, None
+        if snapshot and self.tree.now:
+            self.snapshots[self.tree.now] = snapshot
         self._end()
 
     def _end(self) -> None:

@@ -195,7 +195,7 @@ class Desk:
 
     def restore(self) -> None:
         """Bring the worker to where the session is; asks first where that means to run code."""
-        if models := self._untrusted((*self.session.changes, *self.session.redoable)):
+        if models := self._untrusted(step.operation for step in self.session.tree.items.values()):
             self.worker = "unrestored"
             self._ask_for(
                 models, self.record.path.name if self.record.path else "this session", self._allowed, self._shut
@@ -348,7 +348,7 @@ class Desk:
             self._left, self.record = self.record, Record()
             if self._ready:
                 self.record.take(self._ready)
-            self.send(Restore(done=()))  # what the worker could undo belongs to the other session
+            self.send(Restore())  # what the worker could undo belongs to the other session
 
     def _leave_for_good(self) -> None:
         if self._left:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from bench_examples import Small, do, doing, noise, state_of, untouched
+from bench_examples import Small, do, doing, noise, restore_of, state_of, untouched
 from torch import nn
 
 from labbench.bench.apply import Applied, Tools, apply
@@ -236,10 +236,7 @@ class Bench:
     def reopened(self, folder: Path | None = None) -> "Bench":
         """The app was closed and opened again."""
         other = Bench(self.tools, folder or self.folder)
-        done = tuple(change.operation for change in self.timeline.done)
-        undone = tuple(change.operation for change in self.timeline.undone)
-        marks = tuple(change.key.rpartition("-")[2] for change in (*self.timeline.done, *self.timeline.undone))
-        other.timeline.restore(done, undone, marks, self.tools, same)
+        other.timeline.restore(restore_of(self.timeline), self.tools, same)
         return other
 
 

@@ -1,5 +1,6 @@
 """What follows from a list of events: history, undo and redo, curves, what runs, what went wrong."""
 
+import msgspec
 import pytest
 from session_examples import EVENTS, HERE, LOAD, finished, snapshot
 
@@ -14,8 +15,9 @@ from labbench.session.events import (
     Restored,
     Sparsity,
     Started,
+    restore_along,
 )
-from labbench.session.operations import AnyOperation, Evaluate, Finetune, Freeze, Note, Prune, Redo, Undo
+from labbench.session.operations import AnyOperation, Evaluate, Finetune, Freeze, Jump, Name, Note, Prune, Redo, Undo
 from labbench.session.session import Session
 
 HALF, MOST = Prune(amount=0.5), Prune(amount=0.8)
@@ -56,6 +58,24 @@ def test_a_change_after_undo_forgets_what_could_be_redone() -> None:
     assert session_doing(LOAD, HALF, Undo(), MOST).redoable == ()
 
 
+def test_nothing_is_lost_of_what_was_left() -> None:
+    session = session_doing(LOAD, HALF, Undo(), MOST, Name(name="most"), Jump(to="2"))
+    assert session.changes == (LOAD, HALF)
+    assert session.tree.under(1) == (2, 4)
+    assert session.tree.name_of(4) == "most"
+    session.append(9.0, Finished(operation=Jump(to="most"), snapshot=snapshot()))
+    assert session.changes == (LOAD, MOST)
+    session.append(9.0, Finished(operation=Undo()))
+    assert session.redoable == (MOST,)
+
+
+def test_figures_measured_later_belong_to_their_point() -> None:
+    session = session_of(*finished(LOAD, snapshot(fingerprint="1")), *finished(HALF, snapshot(fingerprint="2")))
+    session.append(3.0, Finished(operation=Evaluate(), snapshot=snapshot(fingerprint="2", device="cuda")))
+    assert session.steps[1].snapshot == snapshot(fingerprint="2")
+    assert session.snapshots[2] == snapshot(fingerprint="2", device="cuda")
+
+
 @pytest.mark.parametrize("operations", [(LOAD, Undo()), (LOAD, HALF, Redo()), (Undo(),)])
 def test_an_undo_or_redo_of_nothing_does_not_follow(operations: tuple[AnyOperation, ...]) -> None:
     with pytest.raises(ValueError, match=r"nothing to (undo|redo)"):
@@ -64,8 +84,7 @@ def test_an_undo_or_redo_of_nothing_does_not_follow(operations: tuple[AnyOperati
 
 def test_restore_asks_for_the_changes_and_for_what_can_be_redone() -> None:
     restore = session_doing(LOAD, HALF, MOST, Undo()).restore()
-    assert (restore.done, restore.undone) == ((LOAD, HALF), (MOST,))
-    assert restore.fingerprints == ("f00d",) * 3
+    assert restore == msgspec.structs.replace(restore_along((LOAD, HALF, MOST), ("f00d",) * 3, now=2), count=4)
 
 
 def test_the_snapshot_is_that_of_the_last_operation_that_measured() -> None:

@@ -105,7 +105,7 @@ def test_another_load_begins_another_session(bench):
     bench.desk.perform(Load(model="resnet-20", dataset="shapes"))
     assert bench.desk.session is not first
     assert [type(request).__name__ for request in bench.sent] == ["Restore", "Load"]
-    assert bench.sent[0].done == ()
+    assert bench.sent[0] == Restore()
     bench.hear(Restored(snapshot=None))
     bench.finish(bench.sent[1])
     assert len(bench.desk.session.steps) == 1
@@ -140,7 +140,7 @@ def test_a_dead_worker_is_told_and_the_next_one_restored(bench):
     assert bench.desk.situation.worker == "starting"
     assert bench.said == ["the worker was ended by SIGKILL"]
     bench.hear(READY)
-    assert bench.sent[-1].done == (LOAD,)
+    assert [point.operation for point in bench.sent[-1].points] == [LOAD]
 
 
 def test_a_failure_that_is_nobodys_leaves_the_run_alone(bench):

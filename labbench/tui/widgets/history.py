@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from labbench.session.operations import Evaluate, Measure, Note, Redo, Undo
+from labbench.session.operations import Evaluate, Jump, Measure, Name, Note, Redo, Task, Undo
 from labbench.session.session import Session, Step
 from labbench.tui.actions import list_bindings
 from labbench.tui.words import rate
@@ -58,7 +58,7 @@ def _sign(step: Step, done: set[int], undone: set[int], now: int) -> str:
     match step.operation:
         case Note():
             return NOTE
-        case Evaluate() | Measure() | Undo() | Redo():
+        case Evaluate() | Measure() | Undo() | Redo() | Jump() | Name() | Task():
             return " "
     if step.number == now:
         return NOW

@@ -14,6 +14,7 @@ from labbench.session.events import (
     Previewed,
     Progress,
     Ready,
+    Restore,
     Restored,
     Sparsity,
     Started,

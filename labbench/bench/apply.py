@@ -25,6 +25,7 @@ from labbench.bench.state import State, weight_of
 from labbench.bench.threads import one_thread
 from labbench.session.check import listed
 from labbench.session.events import Metric, Progress, Sparsity
+from labbench.session.goals import goals_of
 from labbench.session.measures import Measures
 from labbench.session.operations import (
     AnyOperation,
@@ -118,7 +119,13 @@ def _apply(operation: AnyOperation, state: State, tools: Tools) -> Applied:
         case Measure():
             found = look_closely(operation, state, tools.data, tools.report, tools.stopped)
             return Applied(state, operation, measures=found)
-        case Name() | Task() | Note():
+        case Task():
+            try:
+                goals_of(operation)
+            except ValueError as error:
+                raise BenchError(str(error)) from None
+            return Applied(state, operation)
+        case Name() | Note():
             return Applied(state, operation)
         case Load() | Undo() | Redo() | Jump():
             raise BenchError("undo, redo and jump walk over the timeline; there is no state to apply them to")

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from labbench.session.catalogue import Catalogue, Entry, Knob, knobs_of
-from labbench.session.operations import OPERATIONS, AnyOperation, Cluster, Finetune, Load, Prune
+from labbench.session.goals import goals_of
+from labbench.session.operations import OPERATIONS, AnyOperation, Cluster, Finetune, Load, Prune, Task
 from labbench.session.own import is_own, problem_of
 
 MAY_BE_LEFT_OUT = frozenset({"options", "map", "counts"})
@@ -79,6 +80,11 @@ def check_names(operation: AnyOperation, catalogue: Catalogue) -> None:
             check_fields(clustering.name, clustering.knobs, operation.options)
         case Finetune() if operation.regularizer:
             _check_name("regularizer", operation.regularizer, catalogue.regularizers)
+        case Task():
+            try:
+                goals_of(operation)
+            except ValueError as error:
+                raise BadInput(f"task {operation.name}: {error}") from None
         case _:
             pass
 

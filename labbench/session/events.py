@@ -1,9 +1,9 @@
 """What the bench answers. The pipe, the session file and the test fixtures carry these, one a line."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from labbench.session.catalogue import Catalogue
 from labbench.session.measures import Measures
@@ -71,10 +71,10 @@ class Metric(Event, frozen=True):
     """One point of a curve, such as "train/loss" at epoch 3 of the running operation."""
 
     name: str
-    x: float
+    x: Annotated[float, Meta(ge=0, le=1e9)]
     """Epochs since the operation began: a resumed run goes on where it was stopped."""
-    y: float | None
-    """null when it is not finite."""
+    y: Annotated[float, Meta(ge=-1e39, le=1e39)] | None
+    """null when it is not finite, in float32."""
 
 
 class Sparsity(Event, frozen=True):

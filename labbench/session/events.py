@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 from msgspec import Meta, Struct
 
 from labbench.session.catalogue import Catalogue
-from labbench.session.measures import Measures
+from labbench.session.measures import Measures, Scanned, Timing
 from labbench.session.operations import AnyOperation
 from labbench.session.snapshot import Snapshot
 
@@ -85,6 +85,15 @@ class Sparsity(Event, frozen=True):
     unique: dict[str, int] = {}
 
 
+class Probed(Event, frozen=True):
+    """One point of a scan under way."""
+
+    layers: tuple[str, ...]
+    """Cut together."""
+    amount: float
+    top1: float
+
+
 class Finished(Event, frozen=True):
     """An operation is done; `operation` is what was done in the end, so that doing it again gives the same."""
 
@@ -96,6 +105,10 @@ class Finished(Event, frozen=True):
     seconds: float = 0.0
     measures: Measures | None = None
     """What `Measure` found."""
+    scanned: Scanned | None = None
+    """What `Scan` found."""
+    timings: tuple[Timing, ...] = ()
+    """What `Time` found; never compared."""
 
 
 class Failed(Event, frozen=True):
@@ -189,6 +202,7 @@ AnyEvent: TypeAlias = (
     | Progress
     | Metric
     | Sparsity
+    | Probed
     | Finished
     | Failed
     | Previewed

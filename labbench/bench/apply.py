@@ -22,7 +22,7 @@ from labbench.bench.measure import measured
 from labbench.bench.methods import needs_gradients
 from labbench.bench.own import OwnModels
 from labbench.bench.recalibrate import recalibrate
-from labbench.bench.scan import scan
+from labbench.bench.scan import scan, scan_remarks
 from labbench.bench.state import State, weight_of
 from labbench.bench.threads import one_thread
 from labbench.bench.timing import timed, timing_remarks
@@ -128,7 +128,7 @@ def _apply(operation: AnyOperation, state: State, tools: Tools) -> Applied:
             return Applied(state, operation, measures=looked)
         case Scan():
             found = scan(operation, state, partial(_attempt, tools=tools), tools.report, tools.stopped)
-            return Applied(state, operation, scanned=found)
+            return Applied(state, operation, scan_remarks(found), scanned=found)
         case Time():
             loaded = fresh(state.load, tools.data, tools.own).model
             timings = timed(operation, state, loaded, tools.report, tools.stopped)

@@ -12,7 +12,7 @@ from labbench.bench.state import State, weight_of
 from labbench.bench.threads import one_thread
 from labbench.session.events import Probed, Progress
 from labbench.session.measures import LayerScan, Scanned
-from labbench.session.operations import Cluster, Prune, Scan
+from labbench.session.operations import Cluster, Prune, Scan, percent
 
 Try = Callable[[Prune | Cluster, State], State]
 """What an operation makes of a state. Raises `BenchError` where it cannot."""
@@ -54,6 +54,22 @@ def scan(
     if not any(made.amounts for made in found):
         raise BenchError(f"no layer can be tried: {found[0].refused}")
     return Scanned(layers=tuple(found), top1=dense)
+
+
+def scan_remarks(found: Scanned) -> tuple[str, ...]:
+    """Who bears most and who bears least, and who could not be tried."""
+    tried = [layer for layer in found.layers if layer.amounts]
+    amount = max(set.intersection(*(set(layer.amounts) for layer in tried)), default=0.0)
+    at = {layer.name: layer.top1[layer.amounts.index(amount)] for layer in tried} if amount else {}
+    said = []
+    if len(at) > 1:
+        least, most = min(at, key=lambda name: at[name]), max(at, key=lambda name: at[name])
+        said.append(
+            f"at {percent(amount)}: most sensitive {least} ({100 * at[least]:.1f} %), least {most} "
+            f"({100 * at[most]:.1f} %); as it stands {100 * found.top1:.1f} %"
+        )
+    said += [f"{layer.name} was not tried: {layer.refused}" for layer in found.layers if not layer.amounts]
+    return tuple(said)
 
 
 def _tried(operation: Scan, state: State, name: str, amount: float, attempt: Try) -> State:

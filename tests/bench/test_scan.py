@@ -6,6 +6,7 @@ from bench_examples import Opened, picture
 from labbench.bench.apply import Tools, apply
 from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.measure import evaluate
+from labbench.bench.scan import scan_remarks
 from labbench.bench.state import State
 from labbench.session.events import Probed
 from labbench.session.measures import LayerScan, Scanned
@@ -94,6 +95,21 @@ def test_a_plan_takes_the_largest_amount_before_accuracy_falls_too_far() -> None
     )
     assert found.plan(0.02) == {"a": 0.2, "b": 0.2, "d": 0.5}
     assert found.plan(0.5) == {"a": 0.4, "b": 0.4, "c": 0.1, "d": 0.5}
+
+
+def test_the_remarks_name_who_bears_most_and_least_and_who_was_not_tried() -> None:
+    found = Scanned(
+        top1=0.9,
+        layers=(
+            LayerScan(layers=("a",), amounts=(0.1, 0.2), top1=(0.9, 0.85)),
+            LayerScan(layers=("b",), amounts=(0.1, 0.2), top1=(0.8, 0.5)),
+            LayerScan(layers=("c",), refused="it gives the answers"),
+        ),
+    )
+    assert scan_remarks(found) == (
+        "at 20 %: most sensitive b (50.0 %), least a (85.0 %); as it stands 90.0 %",
+        "c was not tried: it gives the answers",
+    )
 
 
 def test_both_models_are_timed_and_a_mask_gains_nothing_to_speak_of(opened: Opened, tools: Tools) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 
 from labbench.bench.choice import choose_unfrozen
+from labbench.bench.clusterings import CLUSTERINGS
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.measure import evaluate
 from labbench.bench.state import State, weight_of
@@ -34,8 +35,8 @@ def scan(
         if any(name in done.layers for done in found):
             continue
         made = LayerScan(layers=(name,))
-        for place, amount in enumerate(operation.amounts):
-            done = (number + place / len(operation.amounts)) / len(chosen.layers)
+        for place, amount in enumerate(operation.at):
+            done = (number + place / len(operation.at)) / len(chosen.layers)
             report(Progress(phase="scan", fraction=done, note=f"{name} at {100 * amount:.0f} %"))
             try:
                 tried = _tried(operation, state, name, amount, attempt)
@@ -73,12 +74,12 @@ def scan_remarks(found: Scanned) -> tuple[str, ...]:
 
 
 def _tried(operation: Scan, state: State, name: str, amount: float, attempt: Try) -> State:
-    if operation.by == "cluster":
+    if operation.method in CLUSTERINGS:
         kept = max(1, round(len(state.weight(name)) * (1 - amount)))
-        options, method = operation.options, operation.method
-        if method == Scan().method:
-            method = Cluster(layers=()).method
-        return attempt(Cluster(layers=(name,), k=kept, method=method, options=options, seed=operation.seed), state)
+        shared = Cluster(
+            layers=(name,), k=kept, method=operation.method, options=operation.options, seed=operation.seed
+        )
+        return attempt(shared, state)
     if operation.coupled:
         step = Prune(
             layers=(name,), amount=amount, method=operation.method, options=operation.options, seed=operation.seed

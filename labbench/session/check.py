@@ -81,12 +81,8 @@ def check_names(operation: AnyOperation, catalogue: Catalogue) -> None:
         case Finetune() if operation.regularizer:
             _check_name("regularizer", operation.regularizer, catalogue.regularizers)
         case Scan():
-            kind, menu = (
-                ("method", catalogue.methods) if operation.by == "prune" else ("clustering", catalogue.clusterings)
-            )
-            if operation.by == "prune" or operation.method != Scan().method:
-                method = _check_name(kind, operation.method, menu)
-                check_fields(method.name, method.knobs, operation.options)
+            method = _check_name("method", operation.method, (*catalogue.methods, *catalogue.clusterings))
+            check_fields(method.name, method.knobs, operation.options)
         case Task():
             try:
                 goals_of(operation)

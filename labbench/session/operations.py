@@ -267,16 +267,13 @@ class Scan(Operation, frozen=True):
     """
 
     layers: LayerNames = ("*",)
-    by: Annotated[
-        Literal["prune", "cluster"], Meta(description="prune to each amount, or cluster that part of the filters away")
-    ] = "prune"
-    amounts: Annotated[
+    at: Annotated[
         tuple[Annotated[float, Meta(gt=0, lt=1)], ...],
         Meta(min_length=1, max_length=50, description="parts that shall be gone, such as 0.3 0.5 0.7"),
     ] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    method: Annotated[
-        str, Meta(description="a name of the method catalogue; of the clustering catalogue with cluster")
-    ] = "group-magnitude"
+    method: Annotated[str, Meta(description="what removes: of the methods; or what shares: of the clusterings")] = (
+        "group-magnitude"
+    )
     options: Annotated[dict[str, Value], Meta(description="the method's own options")] = {}
     coupled: Annotated[
         bool, Meta(description="cut what must be cut together; off: only zero the layer's own filters, by their norm")
@@ -285,7 +282,7 @@ class Scan(Operation, frozen=True):
 
     def describe(self) -> str:
         naive = "" if self.coupled else ", each layer's own filters zeroed"
-        return f"scan {_names(self.layers)} ({self.by}, {self.method}{_options(self.options)}{naive})"
+        return f"scan {_names(self.layers)} ({self.method}{_options(self.options)}{naive})"
 
 
 class Time(Operation, frozen=True):

@@ -30,7 +30,7 @@ def top1(state: State) -> float:
 @pytest.mark.parametrize("method", ["magnitude", "group-magnitude"])
 def test_each_point_is_the_accuracy_of_that_layer_pruned_alone(opened: Opened, tools: Tools, method: str) -> None:
     state = opened("lenet-5")
-    found = scanned(Scan(amounts=AMOUNTS, method=method), state, tools)
+    found = scanned(Scan(at=AMOUNTS, method=method), state, tools)
     assert found.top1 == top1(state)
     filters = method == "group-magnitude"
     assert [layer.name for layer in found.layers] == [layer.name for layer in state.layers if layer.prunable]
@@ -45,10 +45,10 @@ def test_each_point_is_the_accuracy_of_that_layer_pruned_alone(opened: Opened, t
 
 def test_layers_that_are_cut_together_are_tried_once(opened: Opened, tools: Tools) -> None:
     state = opened("resnet-18")
-    found = scanned(Scan(layers=("conv1", "layer1"), amounts=(0.5,)), state, tools)
+    found = scanned(Scan(layers=("conv1", "layer1"), at=(0.5,)), state, tools)
     assert found.layers[0].layers == ("conv1", "layer1.0.conv2", "layer1.1.conv2")
     assert [layer.name for layer in found.layers] == ["conv1", "layer1.0.conv1", "layer1.1.conv1"]
-    naive = scanned(Scan(layers=("conv1", "layer1"), amounts=(0.5,), coupled=False), state, tools)
+    naive = scanned(Scan(layers=("conv1", "layer1"), at=(0.5,), coupled=False), state, tools)
     assert [layer.layers for layer in naive.layers] == [(n,) for n in naive_names(state)]
 
 
@@ -58,16 +58,14 @@ def naive_names(state: State) -> list[str]:
 
 def test_clusterings_are_scanned_by_the_part_of_the_filters_that_goes(opened: Opened, tools: Tools) -> None:
     state = opened("lenet-5")
-    found = scanned(Scan(layers=("conv2",), by="cluster", amounts=(0.5,)), state, tools)
+    found = scanned(Scan(layers=("conv2",), method="k-means", at=(0.5,)), state, tools)
     k = round(len(state.weight("conv2")) * 0.5)
     assert found.layers[0].top1 == (top1(apply(Cluster(layers=("conv2",), k=k), state, tools).state),)
 
 
 def test_every_point_is_told_as_it_is_found_and_a_stop_ends_it(opened: Opened, tools: Tools) -> None:
     state, heard = opened("lenet-300-100"), []
-    found = scanned(
-        Scan(layers=("fc1", "fc2"), amounts=AMOUNTS, method="magnitude"), state, Tools(tools.data, heard.append)
-    )
+    found = scanned(Scan(layers=("fc1", "fc2"), at=AMOUNTS, method="magnitude"), state, Tools(tools.data, heard.append))
     points = [(event.layers[0], event.amount, event.top1) for event in heard if isinstance(event, Probed)]
     assert points == [(s.name, a, t) for s in found.layers for a, t in zip(s.amounts, s.top1, strict=True)]
     calls = iter(range(100))
@@ -77,7 +75,7 @@ def test_every_point_is_told_as_it_is_found_and_a_stop_ends_it(opened: Opened, t
 
 def test_frozen_layers_are_left_out_and_nothing_to_try_is_refused(opened: Opened, tools: Tools) -> None:
     state = apply(Freeze(layers=("fc1",)), opened("lenet-300-100"), tools).state
-    found = scanned(Scan(amounts=(0.5,), method="magnitude"), state, tools)
+    found = scanned(Scan(at=(0.5,), method="magnitude"), state, tools)
     assert [layer.name for layer in found.layers] == ["fc2", "fc3"]
     with pytest.raises(BenchError, match=r"no layer can be tried: .*answers"):
         apply(Scan(layers=("fc3",)), opened("lenet-300-100"), tools)

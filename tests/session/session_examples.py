@@ -104,7 +104,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
     Evaluate(split="validation"),
     Freeze(types="conv", first=0.1, of="weights"),
     Measure(batches=3, seed=1),
-    Scan(layers=("layer1",), amounts=(0.5, 0.9), coupled=False),
+    Scan(layers=("layer1",), at=(0.5, 0.9), coupled=False),
     Time(batches=(1, 2, 256), rounds=5),
     Undo(),
     Redo(),

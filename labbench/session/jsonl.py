@@ -16,6 +16,8 @@ from labbench.session.events import (
     Environment,
     Export,
     Exported,
+    Failed,
+    Finished,
     Grouped,
     Groups,
     Preview,
@@ -23,12 +25,16 @@ from labbench.session.events import (
     Progress,
     Ready,
     Restore,
+    Started,
     Stop,
     Trust,
 )
+from labbench.session.operations import PLAIN, Finetune
 from labbench.session.session import Session
 
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)
+"""Version 1 knew no choice of how a run computes: what its runs leave out is plain."""
 PROGRESS_INTERVAL = 0.5  # seconds between the progress lines of a file: enough to play it, small enough to keep it
 
 
@@ -108,7 +114,7 @@ def read(path: Path) -> tuple[Header, Session, str]:
     for number, line in enumerate(lines[1:], start=2):
         try:
             seconds, event = _timed.decode(line)
-            session.append(seconds, event)
+            session.append(seconds, _as_meant(event, line) if header.labbench == 1 else event)
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             raise BadFile(f"{path}, line {number}: {error}") from None
     return header, session, notice
@@ -119,9 +125,17 @@ def _read_header(path: Path, line: bytes) -> Header:
         header = _header.decode(line)
     except (ValueError, RecursionError) as error:
         raise BadFile(f"{path}, line 1: not a session file: {error}") from None
-    if header.labbench != VERSION:
+    if header.labbench not in READABLE:
         raise BadFile(f"{path}, line 1: format {header.labbench}; this labbench reads format {VERSION}")
     return header
+
+
+def _as_meant(event: AnyEvent, line: bytes) -> AnyEvent:
+    """An event of format 1, in which a finetune that does not say how it computes does so in the plain way."""
+    if isinstance(event, Started | Finished | Failed) and isinstance(event.operation, Finetune):
+        missing = {name: value for name, value in PLAIN.items() if f'"{name}":'.encode() not in line}
+        return msgspec.structs.replace(event, operation=msgspec.structs.replace(event.operation, **missing))
+    return event
 
 
 class Writer:

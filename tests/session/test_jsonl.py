@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from session_examples import EVENTS, HERE, LOAD, OPERATIONS, finished, snapshot
@@ -9,7 +10,7 @@ from session_examples import EVENTS, HERE, LOAD, OPERATIONS, finished, snapshot
 from labbench.session.catalogue import shipped
 from labbench.session.events import AnyEvent, Exported, Finished, Previewed, Progress, Ready, Started
 from labbench.session.jsonl import VERSION, BadFile, Header, Writer, decode_event, encode, read
-from labbench.session.operations import Load, Note, Prune, Redo, Undo
+from labbench.session.operations import PLAIN, Finetune, Load, Note, Prune, Redo, Undo
 
 HEADER = Header(labbench=VERSION, title="a lesson", created="2026-01-01T12:00:00+00:00", environment=HERE)
 
@@ -38,6 +39,26 @@ def test_what_is_written_is_read(file: Path) -> None:
     assert header == HEADER
     assert session.events == [(float(number), event) for number, event in enumerate(EVENTS)]
     assert notice == ""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_finetune_of_format_1_was_plain_where_it_does_not_say_more(file: Path, precision: Any) -> None:
+    write(
+        file,
+        *finished(LOAD),
+        *finished(Finetune(precision=precision, layout="channels_last", engine="fast")),
+        *finished(Finetune()),
+    )
+    text = file.read_text(encoding="utf-8").replace(f'{{"labbench":{VERSION}', '{"labbench":1', 1)
+    old = text.replace(',"layout":"channels_last","engine":"fast"', "").replace(',"layout":"auto","engine":"auto"', "")
+    assert old.count('"layout"') == 0 < text.count('"layout"')
+    file.write_text(old.replace('"precision":"auto",', ""), encoding="utf-8")
+    _, session, _ = read(file)
+    assert session.changes[1:] == (Finetune(**{**PLAIN, "precision": precision}), Finetune(**PLAIN))
+    file.write_text(text, encoding="utf-8")
+    assert read(file)[1].changes[1] == Finetune(precision=precision, layout="channels_last", engine="fast")
+    file.write_text(old.replace('{"labbench":1', f'{{"labbench":{VERSION}', 1), encoding="utf-8")
+    assert read(file)[1].changes[1] == Finetune(precision=precision)
 
 
 def test_each_line_is_on_disk_as_soon_as_it_is_written(file: Path) -> None:
@@ -103,7 +124,7 @@ def test_an_undo_or_redo_of_nothing_in_a_file_is_refused_with_its_line(file: Pat
         (b'{"labbench":1}', "not a session file"),  # cut off in its first line
         (b"\n", "line 1: not a session file"),
         (b'title = "a recipe"\n', "line 1: not a session file"),
-        (b'{"labbench":99}\n', "line 1: format 99; this labbench reads format 1"),
+        (b'{"labbench":99}\n', "line 1: format 99; this labbench reads format 2"),
         (b'{"labbench":1,"colour":"red"}\n', "line 1: .*colour"),
         (b"[" * 200_000 + b"\n", "line 1"),
         (b'{"labbench":1}\n' + b"[" * 200_000 + b"\n", "line 2"),

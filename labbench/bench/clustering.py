@@ -39,6 +39,8 @@ def cluster(
             remarks.append(f"left out: the rows of {name} are the classes")
             continue
         weight = weight_of(model, name)
+        if not bool(weight.isfinite().all()):
+            raise BenchError(f"weights of {name} are not finite, so nothing is near to them: undo to before that")
         filters, distinct = len(weight), unique_filters(weight.detach())
         k = wanted[name] or max(1, round(operation.fraction * filters))
         if k >= distinct:

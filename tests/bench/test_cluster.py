@@ -133,6 +133,7 @@ def test_zeros_that_a_whole_cluster_shares_stay_zero_and_are_held(opened: Opened
         assert torch.equal(after.masks[name], held)
         assert not after.weight(name)[~held].any()
         assert not held.all()
+        assert torch.equal(after.values[name], pruned.values[name].masked_fill(held, 0))
 
 
 def test_filters_that_are_all_but_equal_cluster_without_noise(small: Small) -> None:

@@ -14,7 +14,7 @@ from labbench.bench.clusterings import components, cosine, k_means
 from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.measure import fingerprint, snapshot, unique_filters
 from labbench.bench.state import State
-from labbench.session.events import Sparsity
+from labbench.session.events import Progress, Sparsity
 from labbench.session.operations import Cluster, Finetune, Freeze, Prune, Unprune
 
 CONVS = ("layer1.0.conv2", "layer2.0.conv1", "layer2.0.conv2")
@@ -219,6 +219,32 @@ def test_a_stop_between_two_layers_leaves_the_state_as_it_was(small: Small) -> N
             Cluster(layers=CONVS, k=2),
             Tools(lambda name, options, side: state.data, stopped=lambda: next(calls)),
         )
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [Cluster(layers=("*",), fraction=0.5), Prune(layers=("*",), method="kmeans", amount=0.3)],
+    ids=("cluster", "cut"),
+)
+def test_a_stop_is_heard_in_every_layer_and_costs_no_more_than_that_layer(opened: Opened, operation) -> None:
+    state = opened("resnet-20")
+    told: list[Progress] = []
+
+    def apply_until(stop: int) -> None:
+        told.clear()
+        tools = Tools(lambda name, options, side: state.data, told.append, lambda: len(told) == stop)
+        doing(state, operation, tools)
+
+    apply_until(-1)
+    whole = [event.note for event in told]
+    assert len(whole) >= 20
+    assert [event.fraction for event in told] == sorted(event.fraction for event in told)
+    assert told[0].fraction == 0 and told[-1].fraction < 1
+    with untouched(state):
+        for stop in (0, 1, len(whole) // 2, len(whole) - 1):
+            with pytest.raises(Stopped):
+                apply_until(stop)
+            assert [event.note for event in told] == whole[:stop]
 
 
 # The other clusterings

@@ -301,6 +301,14 @@ def test_components_are_no_worse_than_scikit_learn_from_ten_starts() -> None:
         assert float(ours[column]) <= theirs * 1.0001
 
 
+def test_components_are_the_same_however_many_places_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = distinct((20, 30), seed=5)
+    together = components.share(vectors, 6, 0)
+    monkeypatch.setattr(components, "ENTRIES", 100)
+    for one, other in zip(together, components.share(vectors, 6, 0), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_components_of_equal_values_need_no_more_clusters_than_values() -> None:
     vectors = torch.tensor([[0.0, 1.0], [0.0, 1.0], [2.0, 1.0], [2.0, 3.0]])
     shared, labels = components.share(vectors, 3, 0)

@@ -9,7 +9,7 @@ from labbench.bench.centroids import centroids
 
 ROUNDS = 45  # halvings of the price, over 15 decades: to a relative 1e-12
 CHEAPEST = 1e-15  # of the sum of squares, the lowest price that is tried
-CHUNK = 512  # positions at a time: bounds the memory
+ENTRIES = 2**21  # at a time: few steps of many positions, in about 100 MB
 
 
 def share(vectors: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -21,7 +21,8 @@ def share(vectors: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
     Returns the shared vectors (filters × length) and the cluster of each entry.
     """
     ordered, order = vectors.double().sort(dim=0, stable=True)
-    intervals = torch.cat([_intervals(part, k) for part in ordered.split(CHUNK, dim=1)], dim=1)
+    together = max(1, ENTRIES // len(vectors))
+    intervals = torch.cat([_intervals(part, k) for part in ordered.split(together, dim=1)], dim=1)
     labels = torch.empty_like(order).scatter_(0, order, intervals)
     return centroids(vectors, labels), labels
 

@@ -89,8 +89,8 @@ def squared_distances(vectors: Tensor) -> Tensor:
     products = centered.new_empty(len(centered), len(centered))
     for first in range(0, len(centered), BLOCK):
         torch.mm(centered[first:], centered[first : first + BLOCK].T, out=products[first:, first : first + BLOCK])
-    lengths = products.diagonal()
-    half = (lengths[:, None] + lengths - 2 * products).clamp_min_(0).tril_(-1)
+    lengths = products.diagonal().clone()
+    half = products.mul_(-2).add_(lengths).add_(lengths[:, None]).clamp_min_(0).tril_(-1)
     return half + half.T
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from labbench.session.catalogue import Entry
-from labbench.session.jsonl import READABLE, VERSION, Header
+from labbench.session.jsonl import VERSION, Header
 
 LAST_FILES = {
     "mnist": ("MNIST/raw/t10k-labels-idx1-ubyte", "MNIST/raw/t10k-labels-idx1-ubyte.gz"),
@@ -84,6 +84,6 @@ def _read(path: Path, time: float, size: int) -> Recent:
         return Recent(path, "", date, size, error.strerror or str(error))
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return Recent(path, "", date, size, "not a session file")
-    if header.labbench not in READABLE:
+    if not 1 <= header.labbench <= VERSION:
         return Recent(path, header.title, date, size, f"format {header.labbench}; this labbench reads {VERSION}")
     return Recent(path, header.title, date, size)

@@ -40,6 +40,7 @@ from labbench.bench.regularizers import REGULARIZERS
 from labbench.bench.state import Data, State
 from labbench.bench.threads import one_thread
 from labbench.bench.timeline import Timeline
+from labbench.session import store
 from labbench.session.catalogue import Catalogue, Entry, entry_of, knobs_of, operation_entries, options_type, shipped
 from labbench.session.check import BadInput
 from labbench.session.events import (
@@ -68,7 +69,6 @@ from labbench.session.own import is_own
 Options: TypeAlias = tuple[tuple[str, Value], ...]
 
 NICENESS = 10  # keys stay as quick as when idle, for about 3 % of the speed
-CACHE_LIMIT = 4 * 2**30  # bytes of checkpoints: 90 states of a ResNet-18
 AFTER_STOP = 0.5  # seconds that a stopped run may still be measured for
 QUIET = 0.1  # seconds between two reports of the same kind
 
@@ -364,6 +364,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m labbench.worker", description=__doc__)
     parser.add_argument("--data-dir", type=Path, default=folders.data(), help="folder of the data sets")
     parser.add_argument("--checkpoints", type=Path, default=folders.checkpoints(), help="their folder")
+    parser.add_argument(
+        "--limit", type=int, default=store.LIMIT, help="bytes of checkpoints that are kept (%(default)s)"
+    )
     parser.add_argument("--catalogue", action="store_true", help="print the catalogue as JSON and end")
     options = parser.parse_args()
     if options.catalogue:
@@ -375,7 +378,7 @@ def main() -> int:
     os.nice(NICENESS)
     torch.backends.cudnn.benchmark = False  # the fastest algorithm of the moment is another one the next time
     torch.backends.cudnn.deterministic = True
-    worker = Worker(out, options.data_dir, Timeline(Cache(options.checkpoints, CACHE_LIMIT)))
+    worker = Worker(out, options.data_dir, Timeline(Cache(options.checkpoints, options.limit)))
     threading.Thread(target=worker.read, args=(requests,), daemon=True).start()
     worker.emit(Ready(environment=environment(), catalogue=shipped()))
     try:

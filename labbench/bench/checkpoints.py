@@ -16,8 +16,8 @@ import msgspec
 import torch
 from msgspec import Struct
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save_file
 from safetensors.torch import save as serialized
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from labbench.bench import foreign, surgery
@@ -300,8 +300,8 @@ class Cache:
     def _tensors(self, entry: Entry) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         for piece in entry.pieces:
-            tensors = load(self.store.read(piece))
-            found |= {name: tensors[str(number)] for number, name in enumerate(piece.names)}
+            with safe_open(self.store.checked(piece), framework="pt") as file:
+                found |= {name: file.get_tensor(str(number)) for number, name in enumerate(piece.names)}
         return found
 
 

@@ -168,14 +168,14 @@ class Store:
         except (OSError, Broken):
             return None
 
-    def read(self, piece: Piece) -> bytes:
-        """The bytes of an object. Raises `Broken` if they are not there or other ones; those are removed."""
+    def checked(self, piece: Piece) -> Path:
+        """The file of an object, read through. Raises `Broken` if it is missing or holds other bytes; it then goes."""
         path = self.object_path(piece.object)
         try:
             if path.stat().st_size == piece.size:
-                content = path.read_bytes()
-                if hashlib.sha256(content).hexdigest() == piece.object:
-                    return content
+                with path.open("rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() == piece.object:
+                        return path
             path.unlink()
         except OSError as error:
             raise Broken(f"{piece.object}: {error.strerror}") from None

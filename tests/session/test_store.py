@@ -49,7 +49,7 @@ def test_what_was_put_is_read_and_stands_once(store: Store) -> None:
     entry = store.get("a")
     assert entry is not None
     assert (entry.text, entry.here) == ('{"one": 1}', True)
-    assert [(piece.names, store.read(piece)) for piece in entry.pieces] == [part("x"), part("y")]
+    assert [(piece.names, store.checked(piece).read_bytes()) for piece in entry.pieces] == [part("x"), part("y")]
     assert objects(store) == "xyz"
     assert store.size() == sum(path.stat().st_size for path in store.folder.rglob("*") if path.is_file())
     assert store.get("c") is None
@@ -69,12 +69,12 @@ def test_an_object_that_is_not_what_its_name_says_is_refused_and_goes(store: Sto
     path = store.object_path(entry.pieces[0].object)
     path.write_bytes(content)
     with pytest.raises(Broken, match="its bytes are not what its name says"):
-        store.read(entry.pieces[0])
+        store.checked(entry.pieces[0])
     assert not path.exists()
     with pytest.raises(Broken):
-        store.read(entry.pieces[0])
+        store.checked(entry.pieces[0])
     store.put("b", "{}", [part("x")])
-    assert store.read(entry.pieces[0]) == b"x" * 1000
+    assert store.checked(entry.pieces[0]).read_bytes() == b"x" * 1000
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_writer_that_is_killed_leaves_nothing_half(store: Store) -> None:
         assert len(entries) == len(list((store.folder / "states").glob("*.json")))
         for entry in entries:
             assert entry is not None
-            assert len([store.read(piece) for piece in entry.pieces]) == 4
+            assert len([store.checked(piece) for piece in entry.pieces]) == 4
     assert keys(store)
     store.shrink(10**9)
     assert not list(store.folder.rglob("*.part"))

@@ -21,6 +21,7 @@ HEADLESS = """headless commands (each has --help):
   labbench replay FILE [--check]       do a session's operations again; --check gives a verdict for each
   labbench run RECIPE [--out FILE]     do a recipe's operations
   labbench show FILE [--recipe]        what a session did and what the model is now
+  labbench check FILE… [--tasks FILE]  whether the tasks of sessions were met, a line each
   labbench list models|datasets|methods|clusterings|regularizers|operations
   labbench export FILE --to MODEL.safetensors|.pth|.pt|.pt2|.onnx
 and in the terminal:
@@ -78,9 +79,11 @@ def _dispatch(arguments: list[str]) -> int:
     given = command_parser(arguments[0]).parse_args(arguments[1:])
     if arguments[0] == "play":
         return _play(given)
-    from labbench import commands, listing
+    from labbench import commands, listing, marking
 
     match arguments[0]:
+        case "check":
+            return marking.check(given.files, given.tasks, given.form)
         case "replay":
             return commands.replay(given.file, given.check, given.out, given.device, given.data_dir, given.trust_code)
         case "run":
@@ -128,6 +131,7 @@ COMMANDS = {
     "replay": "Do a session's finished operations again, one line each.",
     "run": "Do a recipe's operations, one line each.",
     "show": "Show what a session did, the layers now, and the sums.",
+    "check": "Say whether the tasks of sessions were met, a line each.",
     "list": "List what can be chosen, with knobs, ranges and defaults.",
     "export": "Write a session's final model to a file: weights (.safetensors, .pth, .pt) or a program (.pt2, .onnx).",
 }
@@ -143,6 +147,16 @@ def command_parser(name: str) -> argparse.ArgumentParser:
         form.add_argument(
             "--table", dest="form", action="store_const", const="table", help="models: the table of the README"
         )
+        return parser
+    if name == "check":
+        parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="sessions")
+        parser.add_argument(
+            "--tasks",
+            type=Path,
+            metavar="FILE",
+            help="the tasks of this session or recipe count, not those in the files",
+        )
+        parser.add_argument("--json", dest="form", action="store_const", const="json", default="text", help="as JSON")
         return parser
     parser.add_argument("file", type=Path, metavar="RECIPE" if name == "run" else "FILE", help=_file_help(name))
     if name == "replay":

@@ -173,6 +173,8 @@ class Worker:
                 remarks=remarks,
                 seconds=round(time.perf_counter() - began, 3),
                 measures=applied.measures,
+                scanned=applied.scanned,
+                timings=applied.timings,
             )
         )
 

@@ -212,6 +212,15 @@ ACTIONS: tuple[Action, ...] = (
         ("ready", "model"),
     ),
     Action(
+        "task",
+        ("T",),
+        "task",
+        "Set a task with goals, such as parameters < 25 %; the bench says when it is met.",
+        "Session",
+        BENCH,
+        ("ready", "model"),
+    ),
+    Action(
         "save", ("w",), "save as", "Save the session under another name and go on recording there.", "Session", BENCH
     ),
     Action(

@@ -9,6 +9,7 @@ from labbench.session.catalogue import Knob, knobs_of
 from labbench.session.check import convert
 from labbench.session.events import EXPORT_FORMATS, Export, Grouped, Groups
 from labbench.session.figures import measures_of
+from labbench.session.goals import tasks_of
 from labbench.session.operations import (
     AnyOperation,
     Evaluate,
@@ -34,6 +35,7 @@ from labbench.tui.screens.measures import MeasuresScreen
 from labbench.tui.screens.note import NoteForm, PathForm
 from labbench.tui.screens.open import OpenScreen
 from labbench.tui.screens.reader import Reader
+from labbench.tui.screens.task import TaskForm
 from labbench.tui.widgets.caption import latest_note
 from labbench.tui.widgets.columns import describe, measured
 from labbench.tui.words import file_name
@@ -125,6 +127,13 @@ def note(app: "LabbenchApp") -> None:
             app.desk.perform(written)
 
     app.push_screen(NoteForm(), take)
+
+
+def task(app: "LabbenchApp") -> None:
+    """Ask for a task; the last one is there to be changed."""
+    tasks = [task for _, task in tasks_of(app.shown.session).values()]
+    screen = TaskForm(app.shown.session.snapshot, tasks[-1] if tasks else None)
+    app.push_screen(screen, lambda chosen: app.desk.perform(chosen) if chosen else None)
 
 
 def open_(app: "LabbenchApp") -> None:
@@ -247,6 +256,7 @@ DOING: dict[str, Doing] = {
     "pane_previous": lambda app: app.bench.next_pane(-1),
     "open": open_,
     "note": note,
+    "task": task,
     "save": save,
     "export": export,
     "recipe_next": lambda app: app.desk.step_recipe(onward=False),

@@ -25,6 +25,7 @@ from labbench.tui.widgets.layer_table import MARK, LayerTable
 from labbench.tui.widgets.lines import Lines
 from labbench.tui.widgets.prompt import Prompt
 from labbench.tui.widgets.status import status
+from labbench.tui.widgets.tasks import tasks
 from labbench.tui.widgets.totals import totals
 
 SMALLEST = (40, 12)
@@ -51,7 +52,7 @@ class BenchScreen(Screen[None]):
         self._history = History(id="steps")
         self._prompt = Prompt(id="prompt")
         self._layers = Vertical(id="layers", classes="pane")
-        self._lines = {name: Lines(id=name) for name in ("heading", "totals", "strip", "status")}
+        self._lines = {name: Lines(id=name) for name in ("heading", "totals", "tasks", "strip", "status")}
         self._keys = {name: KeyLine(id=name) for name in ("tabs", "kinds", "keys")}
         self._session = Session()
         self._situation = Situation()
@@ -74,6 +75,7 @@ class BenchScreen(Screen[None]):
                     yield self.picture
                 with Vertical(id="history", classes="pane"):
                     yield self._history
+        yield self._lines["tasks"]
         yield self._lines["strip"]
         yield self._lines["status"]
         yield self._keys["keys"]
@@ -92,6 +94,7 @@ class BenchScreen(Screen[None]):
             self._history.show(entries(session))
         self._lines["heading"].show(lambda width: heading(session, situation, width))
         self._lines["totals"].show(lambda width: totals(session, width))
+        self._lines["tasks"].show(lambda width: tasks(session, width))
         self._lines["strip"].show(lambda width: strip(session, situation, width))
         self._lines["status"].show(lambda width: status(session, situation, width))
         keys = [Key(action.key, action.title, action.name) for action in footer(situation)]

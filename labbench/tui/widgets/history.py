@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from labbench.session.operations import Evaluate, Jump, Measure, Name, Note, Redo, Task, Undo
+from labbench.session.operations import Evaluate, Note, Standing, Walk
 from labbench.session.session import Session, Step
 from labbench.tui.actions import list_bindings
 from labbench.tui.words import rate
@@ -55,11 +55,10 @@ def entries(session: Session) -> list[Entry]:
 
 
 def _sign(step: Step, done: set[int], undone: set[int], now: int) -> str:
-    match step.operation:
-        case Note():
-            return NOTE
-        case Evaluate() | Measure() | Undo() | Redo() | Jump() | Name() | Task():
-            return " "
+    if isinstance(step.operation, Note):
+        return NOTE
+    if isinstance(step.operation, Standing | Walk):
+        return " "
     if step.number == now:
         return NOW
     return " " if step.number in done else UNDONE if step.number in undone else LEFT

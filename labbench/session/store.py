@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -148,7 +148,7 @@ class Store:
                 new += self._put_object(sha, content)
                 pieces.append(Piece(object=sha, size=len(content), names=names))
             entry = msgspec.json.encode(Entry(here=here, pieces=tuple(pieces), text=text))
-            _write(path, entry)
+            write(path, entry)
         self._written += new + len(entry)
         return new + len(entry)
 
@@ -158,7 +158,7 @@ class Store:
             if path.stat().st_size == len(content):  # a power failure leaves files of the right name and no content
                 os.utime(path)
                 return 0
-        _write(path, content)
+        write(path, content)
         return len(content)
 
     def get(self, key: str) -> Entry | None:
@@ -251,6 +251,10 @@ class Store:
                             left -= sizes.get(sha, 0)
         return Dropped(dropped, before - left, left)
 
+    def steady(self) -> AbstractContextManager[bool]:
+        """While it lasts nobody clears, though others may write. Raises `Busy`."""
+        return self._locked(fcntl.LOCK_SH)
+
     @contextmanager
     def _locked(self, kind: int, wait: float = WAIT) -> Iterator[bool]:
         """While writers hold the lock together nobody clears; who clears is alone. Gives whether the lock works here.
@@ -306,7 +310,7 @@ def _files(folder: Path) -> Iterator[tuple[Path, int, float]]:
                     yield Path(file.path), status.st_size, status.st_mtime
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
     """Write a file that is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}{PART}")

@@ -101,7 +101,7 @@ def _prune(kept: Store, size: str) -> int:
         return say(f"{error}; try again when it is done", CANNOT)
     print(f"freed {in_words(dropped.freed)}: {_count(dropped.states, 'checkpoint')}; {in_words(dropped.left)} left")
     if dropped.left and not size:
-        say("what is left was unpacked and cannot be computed again here to the last bit; --prune 0 drops it, too")
+        say("what is left was unpacked: it cannot be computed here to the last bit; --prune 0 drops it, too")
     return SAME
 
 
@@ -134,7 +134,7 @@ def _listed(path: Path, entries: dict[str, Kept]) -> tuple[Listed, set[str]]:
     except OSError as error:
         return Listed(file=path.name, size=0, problem=error.strerror or str(error)), set()
     except jsonl.BadFile as error:
-        return Listed(file=path.name, size=size, problem=str(error).removeprefix(f"{path.parent}/")), set()
+        return Listed(file=path.name, size=size, problem=str(error).removeprefix(str(path)).lstrip(",: ")), set()
     objects: dict[str, int] = {}
     for key in keys_of(session).values():
         for entry in (entries.get(key), entries.get(f"{key}{RUN}")):
@@ -174,12 +174,14 @@ def _lines(found: Inventory) -> list[str]:
         lines += ["", f"{_count(len(found.sessions), 'session')}, {in_words(total)}, in {_home(found.folder)}"]
     lines += [
         f"checkpoints: {in_words(found.size)} in {_home(found.kept.folder)}",
-        f"  {in_words(store.LIMIT)} are kept at most; the ones used longest ago go first, and can be computed again",
+        f"  at most {in_words(store.LIMIT)} are kept: those used longest ago go first",
     ]
     if found.others:
         lines.append(f"  {in_words(found.others)} belong to none of these sessions")
     if found.unpacked:
-        lines.append(f"  {in_words(found.unpacked)} were unpacked, and are dropped last")
+        lines.append(
+            f"  {in_words(found.unpacked)} were unpacked: they cannot be computed here to the last bit, and go last"
+        )
     return lines
 
 

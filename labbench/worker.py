@@ -366,9 +366,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m labbench.worker", description=__doc__)
     parser.add_argument("--data-dir", type=Path, default=folders.data(), help="folder of the data sets")
     parser.add_argument("--checkpoints", type=Path, default=folders.checkpoints(), help="their folder")
-    parser.add_argument(
-        "--limit", type=int, default=store.LIMIT, help="bytes of checkpoints that are kept (%(default)s)"
-    )
     parser.add_argument("--catalogue", action="store_true", help="print the catalogue as JSON and end")
     options = parser.parse_args()
     if options.catalogue:
@@ -380,7 +377,7 @@ def main() -> int:
     os.nice(NICENESS)
     torch.backends.cudnn.benchmark = False  # the fastest algorithm of the moment is another one the next time
     torch.backends.cudnn.deterministic = True
-    worker = Worker(out, options.data_dir, Timeline(Cache(options.checkpoints, options.limit)))
+    worker = Worker(out, options.data_dir, Timeline(Cache(options.checkpoints, store.LIMIT)))
     threading.Thread(target=worker.read, args=(requests,), daemon=True).start()
     worker.emit(Ready(environment=environment(), catalogue=shipped()))
     try:

@@ -31,6 +31,8 @@ SEAL = 64  # characters
 DATE = (2020, 1, 1, 0, 0, 0)  # of every member: the same session gives the same archive
 CHUNK = 2**20
 LONGEST_NAME = 200  # bytes
+FAULTS = (zipfile.BadZipFile, OSError, ValueError, LookupError, RuntimeError, EOFError, OverflowError, struct.error)
+"""What zipfile raises over a zip that was made by hand."""
 
 
 class BadArchive(ValueError):
@@ -250,15 +252,9 @@ def _reading(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (
-        zipfile.BadZipFile,
-        NotImplementedError,
-        EOFError,
-        struct.error,
-        RuntimeError,
-        LookupError,
-        OverflowError,
-    ) as error:
+    except BadArchive:
+        raise
+    except FAULTS as error:
         raise BadArchive(f"{path} is no archive of labbench pack: {error}") from None
 
 
@@ -266,7 +262,7 @@ def unpack(archive: Archive, kept: Store, to: Path, *, limit: int = store.LIMIT)
     """Write the checkpoints into the store, marked as of another machine, and then the session file. Those that are
     there already stay. Returns the bytes that were new in the store. Raises `OSError`."""
     new = 0
-    with _reading(archive.path) as source:
+    with zipfile.ZipFile(archive.path) as source:
 
         def parts(entry: Entry) -> Iterator[tuple[tuple[str, ...], bytes]]:
             for piece in entry.pieces:

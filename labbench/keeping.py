@@ -22,7 +22,7 @@ from labbench.session.store import RUN, Busy, Kept, Store
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 HEAD = ("date", "model on data", "steps", "accuracy", "ratio", "file", "checkpoints")
 TEXT = (True, True, False, False, False, False, False)
-NAME_WIDTH, BESIDE = 22, 58  # of the model and its data, and of all that stands beside it: together 80 columns
+WHAT = HEAD.index("model on data")  # the column that gives way
 
 
 class Listed(Struct, frozen=True, kw_only=True):
@@ -64,9 +64,9 @@ class Inventory:
 def sessions(folder: Path | None, form: str, prune: str | None) -> int:
     """List the session files of a folder with the sizes of their checkpoints; with `prune`, drop checkpoints first."""
     kept = Store(folders.checkpoints())
+    if folder and not folder.is_dir():
+        return say(f"{folder} is no folder; labbench show FILE shows one session", BAD)
     folder = folder or folders.sessions()
-    if folder.is_file():
-        return say(f"{folder} is a file; labbench show shows one, labbench sessions lists a folder", BAD)
     if prune is not None:
         return _prune(kept, prune)
     found = inventory(folder, kept)
@@ -163,7 +163,7 @@ def _lines(found: Inventory) -> list[str]:
         lines = [f"no session files in {_home(found.folder)}"]
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        rows = report.columns([HEAD, *(_cells(listed, width) for listed in found.sessions)], TEXT)
+        rows = _rows([HEAD, *(_cells(listed) for listed in found.sessions)], width)
         lines = [f"  {rows[0]}"]
         for listed, row in zip(found.sessions, rows[1:], strict=True):
             title = f"  {listed.title}" if listed.title.strip() and listed.title != Path(listed.file).stem else ""
@@ -189,11 +189,21 @@ def _cut(text: str, width: int | None) -> str:
     return text if width is None or len(text) <= width else f"{text[: width - 1]}…"
 
 
-def _cells(listed: Listed, width: int | None) -> Sequence[str]:
+def _rows(cells: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """Aligned lines, of no more than `width` columns with their indent."""
+    rows = report.columns(cells, TEXT)
+    excess = max(map(len, rows)) + 2 - (width or 10**6)
+    if excess <= 0:
+        return rows
+    room = max(8, max(len(row[WHAT]) for row in cells) - excess)
+    return report.columns([[*row[:WHAT], _cut(row[WHAT], room), *row[WHAT + 1 :]] for row in cells], TEXT)
+
+
+def _cells(listed: Listed) -> Sequence[str]:
     what = f"{listed.model} on {listed.dataset}" if listed.model else report.ABSENT
     return (
         listed.created[:10] or report.ABSENT,
-        report.plain(_cut(what, width and max(NAME_WIDTH, width - BESIDE))),
+        report.plain(what),
         str(listed.operations),
         report.share(listed.accuracy),
         report.ABSENT if listed.ratio is None else f"×{listed.ratio:.2f}"[:6].rstrip("."),

@@ -40,6 +40,7 @@ from labbench.bench.regularizers import REGULARIZERS
 from labbench.bench.state import Data, State
 from labbench.bench.threads import one_thread
 from labbench.bench.timeline import Timeline
+from labbench.session import store
 from labbench.session.catalogue import Catalogue, Entry, entry_of, knobs_of, operation_entries, options_type, shipped
 from labbench.session.check import BadInput
 from labbench.session.events import (
@@ -68,7 +69,6 @@ from labbench.session.own import is_own
 Options: TypeAlias = tuple[tuple[str, Value], ...]
 
 NICENESS = 10  # keys stay as quick as when idle, for about 3 % of the speed
-CACHE_LIMIT = 4 * 2**30  # bytes of checkpoints: 90 states of a ResNet-18
 AFTER_STOP = 0.5  # seconds that a stopped run may still be measured for
 QUIET = 0.1  # seconds between two reports of the same kind
 
@@ -377,7 +377,7 @@ def main() -> int:
     os.nice(NICENESS)
     torch.backends.cudnn.benchmark = False  # the fastest algorithm of the moment is another one the next time
     torch.backends.cudnn.deterministic = True
-    worker = Worker(out, options.data_dir, Timeline(Cache(options.checkpoints, CACHE_LIMIT)))
+    worker = Worker(out, options.data_dir, Timeline(Cache(options.checkpoints, store.LIMIT)))
     threading.Thread(target=worker.read, args=(requests,), daemon=True).start()
     worker.emit(Ready(environment=environment(), catalogue=shipped()))
     try:

@@ -16,6 +16,7 @@ SHARED = (
     "labbench.client",
     "labbench.headless",
     "labbench.commands",
+    "labbench.keeping",
     "labbench.listing",
 )
 FRONT = [

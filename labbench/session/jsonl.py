@@ -98,6 +98,11 @@ def read(path: Path) -> tuple[Header, Session, str]:
         content = path.read_bytes()
     except OSError as error:
         raise BadFile(f"{path}: {error.strerror or error}") from None
+    return parse(path, content)
+
+
+def parse(path: Path, content: bytes) -> tuple[Header, Session, str]:
+    """`read` for bytes that are at hand; `path` is what they are called in what is said of them."""
     lines = content.split(b"\n")
     rest = lines.pop()
     notice = f"{path.name}: the last line was cut off and is left out" if rest else ""

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from labbench import folders
+from labbench.priority import stand_back
 from labbench.session.events import AnyEvent, AnyRequest, Died, Failed, Finished, Stop
 from labbench.session.jsonl import decode_event, encode
 from labbench.session.operations import Note
@@ -59,8 +60,9 @@ class Client:
                 stderr=stderr,
                 limit=LINE_LIMIT,
                 env={**PATIENT, **os.environ},
-                start_new_session=True,  # ctrl+c in the terminal is the front end's to handle
+                process_group=0,  # ctrl+c in the terminal is the front end's to handle
             )
+        stand_back(process.pid)  # at once: importing torch keeps a core busy for seconds
         return cls(process, log, log_start)
 
     @property

@@ -13,6 +13,7 @@ HEAVY = ("torch", "torchvision", "torch_pruning", "sklearn", "numpy", "labbench.
 SHARED = (
     "labbench.folders",
     "labbench.exits",
+    "labbench.priority",
     "labbench.client",
     "labbench.headless",
     "labbench.commands",

@@ -1,5 +1,5 @@
 """The terminal app: it joins a desk (or a playback) with the bench screen. Nothing here reaches torch; the first
-picture is there before the worker is."""
+picture is there before the worker is, and dialogs are imported when they are needed, since it needs none."""
 
 import asyncio
 import contextlib
@@ -7,14 +7,12 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rich.text import Text
-from textual import on
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Input, TextArea
 
 from labbench import folders
 from labbench.client import worker_command
@@ -26,17 +24,17 @@ from labbench.session.session import Session
 from labbench.tui.actions import ACTIONS, actions_for, mode_of, refusal
 from labbench.tui.crash import report
 from labbench.tui.desk import Desk
-from labbench.tui.doing import DOING, show_groups
 from labbench.tui.link import Link
 from labbench.tui.playback import Playback
 from labbench.tui.record import Record
 from labbench.tui.screens.bench import BenchScreen, PlayerScreen
 from labbench.tui.screens.confirm import Confirm
-from labbench.tui.screens.form import OperationForm
-from labbench.tui.screens.open import OpenScreen
 from labbench.tui.settings import Settings
 from labbench.tui.situation import Situation
 from labbench.tui.stepper import Stepper
+
+if TYPE_CHECKING:
+    from labbench.tui.screens.form import OperationForm
 
 TICK = 0.1  # seconds between two looks for something new: ten pictures a second at most
 LONG = 20.0  # seconds: the end of a run as long as this is rung, since nobody watches so long
@@ -126,7 +124,7 @@ class LabbenchApp(App[None]):
             self.desk.trust(self._load.model)
             self.desk.perform(self._load)
         elif not self.desk.session.steps and not self.desk.stepper:
-            DOING["open"](self)
+            self.do("open")
 
     def _keep_theme(self, name: str) -> None:
         self.settings.theme = name
@@ -165,6 +163,8 @@ class LabbenchApp(App[None]):
 
     def do(self, name: str) -> None:
         """Do an action of the registry, or say why not."""
+        from labbench.tui.doing import DOING
+
         action = next(action for action in ACTIONS if action.name == name)
         sentence = refusal(action, self.situation)
         if sentence:
@@ -202,6 +202,8 @@ class LabbenchApp(App[None]):
                 case Exported():
                     self.desk.take_export(event)
                 case Grouped():
+                    from labbench.tui.doing import show_groups
+
                     show_groups(self, event)
                 case _:
                     self.desk.take(event)
@@ -225,6 +227,8 @@ class LabbenchApp(App[None]):
             self._handle_exception(error)
 
     def _take_ready(self, event: Ready) -> None:
+        from labbench.tui.screens.open import OpenScreen
+
         self.catalogue = event.catalogue or self.catalogue
         for screen in self.screen_stack:
             if isinstance(screen, OpenScreen):
@@ -254,13 +258,15 @@ class LabbenchApp(App[None]):
         self.desk.open_file(path)
         self.touch()
 
-    @on(OperationForm.Changed)
-    def _form_changed(self, event: OperationForm.Changed) -> None:
+    def on_operation_form_changed(self, event: "OperationForm.Changed") -> None:
+        """Other values, another preview."""
         problem = self.desk.preview(event.operation)
         if problem:
             self._show_preview(Previewed(operation=event.operation, error=problem))
 
     def _show_preview(self, event: Previewed) -> None:
+        from labbench.tui.screens.form import OperationForm
+
         if isinstance(self.screen, OperationForm):
             self.screen.show_preview(event)
 
@@ -299,6 +305,8 @@ class LabbenchApp(App[None]):
 
     def action_interrupt(self) -> None:
         """Ctrl+c copies what is selected in a field; a second one quits, whatever is open."""
+        from textual.widgets import Input, TextArea
+
         focused, copied = self.focused, ""
         if isinstance(focused, Input | TextArea) and focused.selected_text:
             focused.action_copy()

@@ -10,7 +10,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import BindingType
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -60,6 +60,7 @@ class LayerTable(ScrollView, can_focus=True, inherit_bindings=False):
         self._empty = ""
         self._all: tuple[LayerRow, ...] = ()
         self._rows: list[LayerRow] = []
+        self._live: Sparsity | None = None
         self._fresh: Changes = frozenset()
         self._cursor = 0
         self._anchor: tuple[int, frozenset[str]] | None = None
@@ -76,29 +77,43 @@ class LayerTable(ScrollView, can_focus=True, inherit_bindings=False):
         if empty != self._empty:
             self._empty = empty
             self.refresh()
-        if live:
-            rows = [
-                msgspec.structs.replace(
-                    row,
-                    nonzero=live.nonzero.get(row.name, row.nonzero),
-                    filters_unique=live.unique.get(row.name, row.filters_unique),
-                )
-                for row in rows
-            ]
+        told, self._live = self._live, live
         if tuple(rows) != self._all or fresh != self._fresh:
             self._all, self._fresh = tuple(rows), fresh
             self.marks &= {row.name for row in rows}
             self._arrange()
+        elif live is not told:
+            self._show_figures()
 
     @property
     def rows(self) -> Sequence[LayerRow]:
-        """The rows shown, in their order."""
+        """The rows shown, in their order; figures as the last operation left them."""
         return self._rows
 
     @property
     def current(self) -> LayerRow | None:
-        """The row under the cursor."""
-        return self._rows[self._cursor] if self._rows else None
+        """The row under the cursor, with its figures of this moment."""
+        return self._now(self._rows[self._cursor]) if self._rows else None
+
+    def _now(self, row: LayerRow) -> LayerRow:
+        if self._live is None:
+            return row
+        return msgspec.structs.replace(
+            row,
+            nonzero=self._live.nonzero.get(row.name, row.nonzero),
+            filters_unique=self._live.unique.get(row.name, row.filters_unique),
+        )
+
+    def _show_figures(self) -> None:
+        """Draw the visible rows whose figures are others now; the others are drawn when they come into view."""
+        if any(placed.column.live for placed in self._placed if placed.column.name == self.sort):
+            self._arrange()
+            return
+        before, self._strips = self._strips, {}
+        top = self.scroll_offset.y
+        lines = [y for y in range(HEAD, self.size.height) if self.render_line(y) != before.get(y - HEAD + top)]
+        if lines:  # one region: Textual takes longer over many
+            self.refresh(Region(0, lines[0], self.size.width, lines[-1] - lines[0] + 1))
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -259,7 +274,7 @@ class LayerTable(ScrollView, can_focus=True, inherit_bindings=False):
         if sorting is None:
             self.sort = None
         else:
-            rows.sort(key=sorting.order)
+            rows.sort(key=lambda row: sorting.order(self._now(row)))
         if self.backwards:
             rows.reverse()
         self._rows = rows
@@ -298,7 +313,7 @@ class LayerTable(ScrollView, can_focus=True, inherit_bindings=False):
         return segments
 
     def _row(self, number: int) -> list[Segment]:
-        row = self._rows[number]
+        row = self._now(self._rows[number])
         marked = row.name in self.marks
         kind = "marked" if marked else "row" if row.prunable else "other"
         style = self.get_component_rich_style(f"layer-table--{kind}")
@@ -306,9 +321,12 @@ class LayerTable(ScrollView, can_focus=True, inherit_bindings=False):
             cursor = self.get_component_rich_style("layer-table--cursor")
             style = cursor if self.has_focus else style + Style(underline=True)
         stress = self.get_component_rich_style("layer-table--changed", partial=True)
-        segments = [Segment((MARK if marked else " ").ljust(MARK_WIDTH), style)]
+        segments, text = [], (MARK if marked else " ").ljust(MARK_WIDTH)
         for placed in self._placed:
-            fresh = placed.column is not NAME and (row.name, placed.column.name) in self._fresh
-            segments.append(Segment(placed.text(placed.column.cell(row)), style + stress if fresh else style))
-            segments.append(Segment("  ", style))
-        return segments
+            cell = placed.text(placed.column.cell(row))
+            if placed.column is not NAME and (row.name, placed.column.name) in self._fresh:
+                segments += [Segment(text, style), Segment(cell, style + stress)]
+                text = "  "
+            else:
+                text += f"{cell}  "  # the fewer segments, the less Textual has to do
+        return [*segments, Segment(text, style)]

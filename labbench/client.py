@@ -101,15 +101,15 @@ class Client:
         if not self._closing:
             yield Died(error=self._obituary(code))
 
-    async def close(self) -> None:
-        """End the worker: at once when idle, within 5 s in any case."""
+    async def close(self, patience: float = TERM_AFTER) -> None:
+        """End the worker: at once when idle, within 5 s in any case. It is asked, and told after `patience` seconds."""
         self._closing = True
         await self.send(Stop())
         if self._process.stdin:
             self._process.stdin.close()
-        for patience, signal_number in ((TERM_AFTER, signal.SIGTERM), (KILL_AFTER - TERM_AFTER, signal.SIGKILL)):
+        for seconds, signal_number in ((patience, signal.SIGTERM), (KILL_AFTER - patience, signal.SIGKILL)):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), patience)
+                await asyncio.wait_for(self._process.wait(), seconds)
             if not self.alive:
                 return
             with contextlib.suppress(ProcessLookupError):

@@ -48,5 +48,21 @@ def test_headless_modules_import_no_screen(module: str) -> None:
     assert not imported_by(module) & {"textual", "plotext", "labbench.tui"}
 
 
+def test_the_first_picture_needs_no_dialog_no_curve_and_no_recipe() -> None:
+    later = {
+        "labbench.tui.doing",
+        "labbench.tui.screens.form",
+        "labbench.tui.screens.open",
+        "plotext",
+        "tomllib",
+        "tomli_w",
+    }
+    assert not imported_by("labbench.tui.app") & later
+
+
+def test_the_worker_is_started_before_the_screen_is_imported() -> None:
+    assert not imported_by("labbench.tui.start") & {"textual", "rich", "labbench.tui.app"}
+
+
 def test_help_imports_next_to_nothing() -> None:
     assert not imported_by("labbench.cli") & {"msgspec", "asyncio", "platformdirs", "textual"}

@@ -3,6 +3,7 @@ picture is there before the worker is, and dialogs are imported when they are ne
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
@@ -61,8 +62,11 @@ class LabbenchApp(App[None]):
         command: list[str] | None = None,
         data_dir: Path | None = None,
         log: Path | None = None,
+        link: Link | None = None,
     ) -> None:
         """What to open at once: a session file, a model, a recording (of that file; no worker then) or a recipe.
+
+        `link` is the line to a worker that was started already.
 
         Raises `BadFile` where `session_path` is there but cannot be continued.
         """
@@ -73,7 +77,7 @@ class LabbenchApp(App[None]):
         self.data_dir = data_dir or folders.data()
         self.log_path = log or folders.log()
         self.playback = Playback(recording, session_path.name if session_path else "") if recording else None
-        self.link = Link(command or worker_command(self.data_dir), self.log_path)
+        self.link = link or Link(command or worker_command(self.data_dir), self.log_path)
         notice, record = "", Record(session_path)
         if session_path and session_path.exists() and not recording:
             record, notice = Record.open(session_path)
@@ -111,7 +115,10 @@ class LabbenchApp(App[None]):
         self.theme_changed_signal.subscribe(self, lambda theme: self._keep_theme(theme.name))
 
     def on_ready(self) -> None:
-        """The first picture is there: start the worker and ask what to open."""
+        """The first picture is there: listen to the worker and ask what to open."""
+        if not gc.isenabled():  # nothing that was imported is ever garbage: a collection need not walk it
+            gc.freeze()
+            gc.enable()
         self._show()
         self.set_interval(TICK, self._tick)
         if self._notice:
@@ -353,27 +360,3 @@ class LabbenchApp(App[None]):
         sentence = report(error, self.log_path)
         if not self._exit_renderables:  # what breaks while the app is ending is in the log
             self.panic(Text(sentence))
-
-
-def main(
-    *,
-    session_path: Path | None = None,
-    load: Load | None = None,
-    recording: Session | None = None,
-    recipe: Recipe | None = None,
-    command: list[str] | None = None,
-    data_dir: Path | None = None,
-    log: Path | None = None,
-) -> int:
-    """Run the app; returns the exit code. Raises `BadFile` where the session file cannot be continued."""
-    app = LabbenchApp(
-        session_path=session_path,
-        load=load,
-        recording=recording,
-        recipe=recipe,
-        command=command,
-        data_dir=data_dir,
-        log=log,
-    )
-    app.run()
-    return app.return_code or 0

@@ -74,6 +74,13 @@ class PseudoTerminal:
             pass
         self._read = len(self._raw)
 
+    def watch(self, seconds: float) -> None:
+        """Read for so long, whatever is drawn, and forget it."""
+        deadline = time.perf_counter() + seconds
+        while self._more(deadline):
+            pass
+        self._read = len(self._raw)
+
     def end(self) -> None:
         """End the program, gently if it lets itself be."""
         deadline = time.perf_counter() + 6

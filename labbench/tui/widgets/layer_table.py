@@ -111,8 +111,19 @@ class LayerTable(ScrollView, can_focus=True, inherit_bindings=False):
             return
         before, self._strips = self._strips, {}
         top = self.scroll_offset.y
-        lines = [y for y in range(HEAD, self.size.height) if self.render_line(y) != before.get(y - HEAD + top)]
-        if lines:  # one region: Textual takes longer over many
+        self._refresh_lines(
+            [y for y in range(HEAD, self.size.height) if self.render_line(y) != before.get(y - HEAD + top)]
+        )
+
+    def _redraw_rows(self, numbers: set[int]) -> None:
+        for number in numbers:
+            self._strips.pop(number, None)
+        top = self.scroll_offset.y
+        self._refresh_lines([y for y in range(HEAD, self.size.height) if y - HEAD + top in numbers])
+        self.post_message(self.Changed())
+
+    def _refresh_lines(self, lines: Sequence[int]) -> None:
+        if lines:  # in one region: Textual takes longer over many
             self.refresh(Region(0, lines[0], self.size.width, lines[-1] - lines[0] + 1))
 
     @property
@@ -166,8 +177,8 @@ class LayerTable(ScrollView, can_focus=True, inherit_bindings=False):
         return len(found)
 
     def _set_marks(self, marks: frozenset[str]) -> None:
-        self.marks = marks
-        self._redraw()
+        turned, self.marks = self.marks ^ marks, marks
+        self._redraw_rows({number for number, row in enumerate(self._rows) if row.name in turned})
 
     # moving
 
@@ -192,12 +203,12 @@ class LayerTable(ScrollView, can_focus=True, inherit_bindings=False):
             start, marks = self._anchor or (self._cursor, self.marks)
             self._anchor = (start, marks)
             passed = self._rows[min(start, to) : max(start, to) + 1]
-            self.marks = marks | {row.name for row in passed if row.prunable}
+            self._set_marks(marks | {row.name for row in passed if row.prunable})
         else:
             self._anchor = None
-        self._cursor = to
+        left, self._cursor = self._cursor, to
         self._show_cursor()
-        self._redraw()
+        self._redraw_rows({left, to})
 
     def _show_cursor(self) -> None:
         height = max(self.size.height - HEAD, 1)
@@ -320,11 +331,11 @@ class LayerTable(ScrollView, can_focus=True, inherit_bindings=False):
         if number == self._cursor:
             cursor = self.get_component_rich_style("layer-table--cursor")
             style = cursor if self.has_focus else style + Style(underline=True)
-        stress = self.get_component_rich_style("layer-table--changed", partial=True)
         segments, text = [], (MARK if marked else " ").ljust(MARK_WIDTH)
         for placed in self._placed:
             cell = placed.text(placed.column.cell(row))
             if placed.column is not NAME and (row.name, placed.column.name) in self._fresh:
+                stress = self.get_component_rich_style("layer-table--changed", partial=True)
                 segments += [Segment(text, style), Segment(cell, style + stress)]
                 text = "  "
             else:

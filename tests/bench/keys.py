@@ -3,8 +3,8 @@ the training.
 
     python tests/bench/keys.py --json keys.json
 
-Shift+down extends the marks; the title of the table then tells how many there are. A key's time ends when that number
-is written to the terminal of 120×40 cells. Keys come at odd moments. The training's rate is taken from the session
+Shift+down goes to the next layer and marks it. A key's time ends when the marked row is written to the terminal of
+120×40 cells. Keys come at odd moments. The training's rate is taken from the session
 files, with the screen (and somebody at the keys) and without, in turn.
 """
 
@@ -39,7 +39,7 @@ op = "finetune"
 epochs = 10000
 """
 MARK, UNMARK, TOP, ONE_STEP, QUIT = b"\x1b[1;2B", b"\x1b", b"g", b".", b"\x11"
-ROWS = 18  # of the 20 layers: from one to the next
+ROWS = 18  # as many layers are seen at once
 BEGINNING = 3.0  # seconds of a training that do not count
 
 
@@ -71,7 +71,7 @@ class Latencies:
         }
 
 
-def pressed(terminal: PseudoTerminal, seconds: float, chance: random.Random) -> list[float]:
+def pressed(terminal: PseudoTerminal, layers: list[str], seconds: float, chance: random.Random) -> list[float]:
     """Seconds of every key that was pressed in so long."""
     found: list[float] = []
     until = time.perf_counter() + seconds
@@ -79,9 +79,9 @@ def pressed(terminal: PseudoTerminal, seconds: float, chance: random.Random) -> 
         for key in (UNMARK, TOP):  # one after the other: together they would be alt+g
             terminal.press(key)
             terminal.watch(0.3)
-        for marked in range(2, ROWS):
+        for layer in layers[1:ROWS]:
             began = terminal.press(MARK)
-            found.append(terminal.drawn(f"{marked} marked", patience=10) - began)
+            found.append(terminal.drawn(f"● {layer}", patience=10) - began)
             terminal.watch(chance.uniform(0.03, 0.2))
     return found
 
@@ -99,11 +99,13 @@ def with_screen(
         terminal.press(ONE_STEP)
         terminal.drawn("layer1.0.conv1")
         terminal.watch(2.0)
-        idle = pressed(terminal, options.seconds / 2, chance)
+        snapshot = read(session)[1].snapshot
+        layers = [row.name for row in snapshot.rows if row.prunable] if snapshot else []
+        idle = pressed(terminal, layers, options.seconds / 2, chance)
         terminal.press(ONE_STEP)
         terminal.drawn("img/s")
         terminal.watch(BEGINNING)
-        training = pressed(terminal, options.seconds, chance)
+        training = pressed(terminal, layers, options.seconds, chance)
         terminal.press(QUIT)
         terminal.drawn("Stop it and quit")
         terminal.press(b"y")

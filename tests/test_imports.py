@@ -64,5 +64,11 @@ def test_the_worker_is_started_before_the_screen_is_imported() -> None:
     assert not imported_by("labbench.tui.start") & {"textual", "rich", "labbench.tui.app"}
 
 
+def test_the_worker_imports_what_reads_data_only_when_there_is_data_to_read() -> None:
+    found = imported_by("labbench.worker")
+    assert "torch" in found
+    assert not found & {"torchvision", "sklearn", "scipy", "PIL", "numpy.random", "soundfile", "onnx", "textual"}
+
+
 def test_help_imports_next_to_nothing() -> None:
     assert not imported_by("labbench.cli") & {"msgspec", "asyncio", "platformdirs", "textual"}

@@ -1,14 +1,17 @@
-"""What a tick of the layer table costs: 350 layers, every figure another one, as ten times a second while a network
-trains. Processor time of drawing, with all that Textual does for it; needs no torch but what the measuring brings.
+"""What drawing costs while a network trains, in processor time: a tick of a layer table of 350 layers, every figure
+another one, with all that Textual does for it; and a picture of two curves, of 300 and of 10,000 points.
 
-    python tests/bench/table.py --json table.json
+    python tests/bench/drawing.py --json drawing.json
 """
 
 import argparse
 import asyncio
+import math
+import random
 import time
 from collections.abc import Callable, Iterator
 
+from rich.style import Style
 from side_by_side import Timed, arguments, show
 from textual.app import App, ComposeResult
 
@@ -16,10 +19,13 @@ from labbench.session.events import Sparsity
 from labbench.session.snapshot import LayerRow
 from labbench.tui.app import LabbenchApp
 from labbench.tui.widgets.layer_table import LayerTable
+from labbench.tui.widgets.outline import Outline, Point
+from labbench.tui.widgets.plot import Series, plot
 
 LAYERS = 350
 WIDTH = 120
 VISIBLE = (24, 40, 50)
+PICTURES = ((46, 14), (76, 30))  # of a terminal of 120×40 and of 200×50
 PAUSE = 0.04  # seconds: Textual draws at most every 60th of one
 
 
@@ -102,12 +108,43 @@ async def drawn(change: Callable[[], None]) -> float:
     return time.process_time() - began
 
 
+def losses(count: int, seed: int) -> list[Point]:
+    """A loss that falls and flickers over ten epochs."""
+    chance = random.Random(seed)
+    return [(10 * n / count, 2.3 * math.exp(-3 * n / count) + 0.2 * chance.random()) for n in range(count)]
+
+
+def pictures(size: tuple[int, int], count: int) -> dict[str, list[float]]:
+    """Processor seconds of drawing two curves that grow, from their outlines and from all their points."""
+    sides: dict[str, list[list[Point]]] = {
+        "300 points": [losses(300, 1), losses(300, 2)],
+        "10,000 points": [losses(10_000, 1), losses(10_000, 2)],
+        "10,000 points, without an outline": [losses(10_000, 1), losses(10_000, 2)],
+    }
+    outlines = {name: [Outline(points) for points in curves] for name, curves in sides.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(-1, count):
+        for name, curves in sides.items():
+            for points in curves:
+                points.append((10 + turn / 1000, 0.2))
+            began = time.process_time()
+            drawn = curves if "without" in name else [outline.drawn() for outline in outlines[name]]
+            both = [Series(sign, one, sign, Style()) for sign, one in zip(("", "○"), drawn, strict=True)]
+            plot(both, [0.0], size, Style())
+            if turn >= 0:
+                seconds[name].append(time.process_time() - began)
+    return seconds
+
+
 def cases(options: argparse.Namespace) -> Iterator[Timed]:
-    """A table for each height."""
+    """A table for each height, a picture for each size."""
     for visible in VISIBLE:
         yield Timed(
-            f"a tick of {LAYERS} layers, {visible} of them visible", asyncio.run(ticks(visible, options.rounds))
+            f"a tick of {LAYERS} layers, {visible} of them visible (no more than 0.005 s)",
+            asyncio.run(ticks(visible, options.rounds)),
         )
+    for size in PICTURES:
+        yield Timed(f"two curves in {size[0]}×{size[1]} cells", pictures(size, options.rounds))
 
 
 if __name__ == "__main__":

@@ -261,7 +261,7 @@ def _app(given: argparse.Namespace) -> int:
         return say(str(error), BAD)
     if code := _no_terminal():
         return code
-    from labbench.tui.app import main as start
+    from labbench.tui.start import main as start
 
     try:
         return start(session_path=session_path, load=load, recipe=recipe, data_dir=given.data_dir)
@@ -335,7 +335,7 @@ def _play(given: argparse.Namespace) -> int:
         say(notice)
     if code := _no_terminal():
         return code
-    from labbench.tui.app import main as start
+    from labbench.tui.start import main as start
 
     return start(recording=session, session_path=given.file)
 

@@ -144,7 +144,8 @@ def _settled(squares: Tensor, k: int, labels: Tensor, *, exchange: bool = False)
             near, target = distances.masked_fill_(empty, math.inf).min(1)
             moving = near < away - rounding
         else:
-            costs = distances.mul_((sizes / (sizes + 1))[:, :, None]).masked_fill_(empty, 0)
+            joined = (sizes.double() / (sizes + 1))[:, :, None]
+            costs = distances.mul_(joined).masked_fill_(empty, 0)
             cost, target = costs.scatter_(1, labels[:, None], math.inf).min(1)
             own = sizes.gather(1, labels)
             gain = torch.where(own > 1, away * own / (own - 1), -math.inf) - cost

@@ -20,7 +20,7 @@ END = b"\x11"  # ctrl+q
 
 
 def _take_terminal() -> None:
-    """Make standard input the terminal of the session: if we are killed, the program hears that it has none any more."""
+    """Make standard input the terminal of the session: if we are killed, the program hears that it has none."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 

@@ -29,7 +29,7 @@ def show(file: Path, form: str, measures: bool = False) -> int:
     header, session = found
     match form:
         case "json":
-            _print_json(_session_value(header, session) | (_measures_value(session) if measures else {}))
+            print_json(_session_value(header, session) | (_measures_value(session) if measures else {}))
         case "recipe":
             if not session.steps:
                 return say(f"{file}: no recipe: no operation was finished", BAD)
@@ -46,7 +46,7 @@ def catalogue(what: str, form: str) -> int:
     """Print a menu, such as the models or the methods: as text, as "json" or, of the models, as "table"."""
     entries: tuple[Entry, ...] = getattr(shipped(), what)
     if form == "json":
-        _print_json(entries)
+        print_json(entries)
         return SAME
     if form == "table":
         if what != "models":
@@ -127,7 +127,7 @@ def _show_recipe(file: Path, form: str) -> int:
         return say(str(error), BAD)
     match form:
         case "json":
-            _print_json(found)
+            print_json(found)
         case "recipe":
             print(recipe.write(found), end="")
         case _:
@@ -139,7 +139,7 @@ def _show_recipe(file: Path, form: str) -> int:
 
 def _session_lines(header: Header, session: Session) -> list[str]:
     lines = [report.plain(line) for line in (header.title, header.created) if line]
-    lines += ["", *report.history(session.steps)] if lines else report.history(session.steps)
+    lines += ["", *report.history(session)] if lines else report.history(session)
     if session.snapshot:
         lines += ["", *report.layer_table(session.snapshot), "", *report.totals(session.snapshot)]
     if curves := report.curve_table(session):
@@ -229,7 +229,8 @@ def _default(knob: Knob) -> str:
             return f"default {msgspec.json.encode(knob.default).decode().strip(chr(34))}"
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
+    """Print data as JSON."""
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 

@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.text import Text
 
 Point = tuple[float, float]
-TAGS = ("red", "green", "yellow")  # plotext's colors 1 to 3 stand for the series and become the theme's
+TAGS = ("red", "green", "yellow", "blue")  # plotext's colors 1 to 4 stand for the series and become the theme's
 BORDER_TAG, BORDER_NUMBER = "magenta", 5
 SIGNS = 12  # signs along a curve, where there are more points than that: enough to tell it from another
 

@@ -1,0 +1,64 @@
+"""One curve of several models over each other, each with a sign of its own, so that no color is needed."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.style import Style
+from rich.text import Text
+from textual.widget import Widget
+
+from labbench.session.comparison import Subject, heads
+from labbench.tui.widgets.plot import Series, plot
+from labbench.tui.words import figure
+
+SIGNS = ("○", "+", "×", "△")
+KINDS = ("accuracy", "loss")
+
+
+class Overlay(Widget):
+    """The curves on validation that led to each model. Those of a common past lie on each other."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        *("overlay--first", "overlay--second", "overlay--third", "overlay--fourth"),
+        *("overlay--border", "overlay--quiet"),
+    }
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.kind = KINDS[0]
+        self._subjects: Sequence[Subject] = ()
+
+    def show(self, subjects: Sequence[Subject], kind: str) -> None:
+        """Draw these."""
+        self._subjects, self.kind = subjects, kind
+        self.refresh()
+
+    def render(self) -> Text:
+        """The legend over the picture."""
+        width, height = self.content_size
+        series = self._series()
+        if not any(one.points for one in series):
+            return Text(f"no {self.kind} on validation was recorded on the way to these models", overflow="ellipsis")
+        factor_words = " %" if self.kind == "accuracy" else ""
+        legend = Text(no_wrap=True, overflow="ellipsis")
+        for one in series:
+            legend.append(f"⠒{one.marker} {one.name}", one.style)
+            legend.append(f" {figure(one.last)}{factor_words}  " if one.points else " not trained  ")
+        words = f"validation {self.kind} · epochs →"
+        if len(legend) + len(words) <= width:
+            legend.append(words, self._style("quiet"))
+        common = set.intersection(*(set(one.training.runs) for one in self._subjects)) if self._subjects else set()
+        drawn = [one for one in series if one.points]
+        picture = plot(drawn, sorted(common), (width, height - 1), self._style("border"))
+        return legend.append("\n").append_text(picture)
+
+    def _series(self) -> list[Series]:
+        factor = 100.0 if self.kind == "accuracy" else 1.0
+        styles = [self._style(name) for name in ("first", "second", "third", "fourth")]
+        return [
+            Series(head, one.training.curves.get(f"validation/{self.kind}", ()), sign, style, factor)
+            for one, head, sign, style in zip(self._subjects, heads(self._subjects), SIGNS, styles, strict=False)
+        ]
+
+    def _style(self, name: str) -> Style:
+        return self.get_component_rich_style(f"overlay--{name}", partial=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from labbench.exits import BAD, SAME, say
 from labbench.listing import print_json, print_lines
-from labbench.session.comparison import PARTS, Line, Subject, classes, layers, legend, part, sums, text_of
+from labbench.session.comparison import PARTS, Line, Subject, classes, layers, legend, part, text_of, totals
 from labbench.session.jsonl import BadFile
 from labbench.session.named import named_point
 
@@ -48,7 +48,7 @@ def value_of(subjects: Sequence[Subject]) -> dict[str, object]:
             for one in subjects
         ],
         "differences": {
-            "sums": _lines(sums(subjects)),
+            "totals": _lines(totals(subjects)),
             "layers": _lines(layers(subjects)),
             "classes": {split: _lines(classes(subjects, split)) for split in ("validation", "test")},
         },

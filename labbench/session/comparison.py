@@ -171,7 +171,7 @@ def legend(subjects: Sequence[Subject]) -> list[str]:
 # tables
 
 
-def sums(subjects: Sequence[Subject]) -> list[Line]:
+def totals(subjects: Sequence[Subject]) -> list[Line]:
     """What each model is over all its layers, and how well it does."""
     shots = [one.snapshot for one in subjects]
     wide = len(subjects) == 2
@@ -356,7 +356,7 @@ def text_of(pieces: Iterable[Iterable[Piece]]) -> list[str]:
     return ["".join(text for text, _ in line).rstrip() for line in pieces]
 
 
-PARTS = ("sums", "layers", "classes", "curves")
+PARTS = ("totals", "layers", "classes", "curves")
 
 
 def part(
@@ -364,8 +364,8 @@ def part(
 ) -> list[list[Piece]]:
     """One of `PARTS` as a table, or a sentence where there is nothing to say. Of the curves it is a few figures."""
     match which:
-        case "sums":
-            return table(subjects, sums(subjects), width)
+        case "totals":
+            return table(subjects, totals(subjects), width)
         case "layers":
             return table(subjects, layers(subjects, everything), width) or _sentence("no layer differs")
         case "classes":

@@ -163,7 +163,7 @@ ACTIONS: tuple[Action, ...] = (
         "compare",
         ("d",),
         "compare",
-        "Compare the marked points, or the one under the cursor with the model now: sums, layers, classes, curves.",
+        "Compare the marked points, or the one under the cursor with the model now: totals, layers, classes, curves.",
         "History",
         needs=("model",),
     ),

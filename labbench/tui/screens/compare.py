@@ -1,4 +1,4 @@
-"""Models side by side: sums, layers, classes, and the curves that led to each over each other."""
+"""Models side by side: totals, layers, classes, and the curves that led to each over each other."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +34,7 @@ class CompareScreen(ModalScreen[None]):
     CompareScreen Overlay { height: 1fr; display: none; }
     CompareScreen.-curves Overlay { display: block; }
     CompareScreen.-curves ScrollableContainer { height: auto; max-height: 6; }
+    CompareScreen.-low.-curves ScrollableContainer { display: none; }
     Overlay > .overlay--first { color: $primary; }
     Overlay > .overlay--second { color: $text-warning; }
     Overlay > .overlay--third { color: $text-success; }
@@ -41,6 +42,7 @@ class CompareScreen(ModalScreen[None]):
     Overlay > .overlay--border { color: $secondary; }
     Overlay > .overlay--quiet { color: $text-muted; }
     """
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,d,enter", "close", "Close"),
         *(Binding(str(number), f"choose('{name}')", name) for number, name in enumerate(PARTS, 1)),

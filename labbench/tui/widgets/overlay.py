@@ -39,17 +39,16 @@ class Overlay(Widget):
         series = self._series()
         if not any(one.points for one in series):
             return Text(f"no {self.kind} on validation was recorded on the way to these models", overflow="ellipsis")
-        factor_words = " %" if self.kind == "accuracy" else ""
+        unit = " %" if self.kind == "accuracy" else ""
         legend = Text(no_wrap=True, overflow="ellipsis")
         for one in series:
             legend.append(f"⠒{one.marker} {one.name}", one.style)
-            legend.append(f" {figure(one.last)}{factor_words}  " if one.points else " not trained  ")
+            legend.append(f" {figure(one.last)}{unit}  " if one.points else " not trained  ")
         words = f"validation {self.kind} · epochs →"
         if len(legend) + len(words) <= width:
             legend.append(words, self._style("quiet"))
-        common = set.intersection(*(set(one.training.runs) for one in self._subjects)) if self._subjects else set()
-        drawn = [one for one in series if one.points]
-        picture = plot(drawn, sorted(common), (width, height - 1), self._style("border"))
+        drawn = sorted((one for one in series if one.points), key=lambda one: -one.points[-1][0])  # the shortest on top
+        picture = plot(drawn, borders(self._subjects), (width, height - 1), self._style("border"))
         return legend.append("\n").append_text(picture)
 
     def _series(self) -> list[Series]:
@@ -62,3 +61,16 @@ class Overlay(Widget):
 
     def _style(self, name: str) -> Style:
         return self.get_component_rich_style(f"overlay--{name}", partial=True)
+
+
+def borders(subjects: Sequence[Subject]) -> list[float]:
+    """Where runs begin and no curve goes on: a line would say that all of them begin one there."""
+    trained = [one.training for one in subjects]
+    return sorted(
+        {
+            border
+            for one in trained
+            for border in one.runs
+            if all(border in other.runs or border >= other.epochs for other in trained)
+        }
+    )

@@ -19,6 +19,7 @@ from labbench.session.tree import Tree
 
 NOW, UNDONE, NOTE, RUNNING = "▸", "↶", "✎", "…"
 BRANCH, PAST = "├ ", "│ "
+MOST = 500  # characters of a note that a row may show
 Standing: TypeAlias = Literal["now", "done", "undone", "left"]
 """Of a point: where one stands, on the way there, where redo leads, or on another branch."""
 
@@ -118,7 +119,7 @@ def rows(session: Session) -> list[Row]:
 
 
 def _words(operation: AnyOperation) -> str:
-    return operation.describe().removeprefix("note: ") if isinstance(operation, Note) else operation.describe()
+    return " ".join(operation.text[:MOST].split()) if isinstance(operation, Note) else operation.describe()
 
 
 def _standings(tree: Tree[Step]) -> dict[int, Standing]:

@@ -22,6 +22,9 @@ HEADLESS = """headless commands (each has --help):
   labbench run RECIPE [--out FILE]     do a recipe's operations
   labbench show FILE [--recipe]        what a session did and what the model is now
   labbench compare FILE[@POINT] FILE[@POINT] …   models side by side: points of one session, or of several
+  labbench check FILE… [--tasks FILE]  whether the tasks of sessions were met, a line each
+  labbench sessions [--prune [SIZE]]   the session files, and the sizes of their checkpoints
+  labbench pack FILE / unpack ARCHIVE  a session and its checkpoints in one file, for another machine
   labbench list models|datasets|methods|clusterings|regularizers|operations
   labbench export FILE --to MODEL.safetensors|.pth|.pt|.pt2|.onnx
 and in the terminal:
@@ -79,9 +82,11 @@ def _dispatch(arguments: list[str]) -> int:
     given = command_parser(arguments[0]).parse_args(arguments[1:])
     if arguments[0] == "play":
         return _play(given)
-    from labbench import commands, listing
+    from labbench import commands, listing, marking
 
     match arguments[0]:
+        case "check":
+            return marking.check(given.files, given.tasks, given.form)
         case "replay":
             return commands.replay(given.file, given.check, given.out, given.device, given.data_dir, given.trust_code)
         case "run":
@@ -92,6 +97,8 @@ def _dispatch(arguments: list[str]) -> int:
             from labbench import comparing
 
             return comparing.compare(given.models, given.form, given.everything)
+        case "sessions" | "pack" | "unpack":
+            return _keep(arguments[0], given)
         case "list":
             return listing.catalogue(given.what, given.form)
         case _:
@@ -134,6 +141,10 @@ COMMANDS = {
     "run": "Do a recipe's operations, one line each.",
     "show": "Show what a session did, the layers now, and the sums.",
     "compare": "Compare models: points of one session, or of several, side by side.",
+    "check": "Say whether the tasks of sessions were met, a line each.",
+    "sessions": "List the session files of a folder and the sizes of their checkpoints, or drop checkpoints.",
+    "pack": "Write a session and the checkpoints of its points into one archive, to go on with it on another machine.",
+    "unpack": "Take a session and its checkpoints out of an archive. Everything is checked before anything is written.",
     "list": "List what can be chosen, with knobs, ranges and defaults.",
     "export": "Write a session's final model to a file: weights (.safetensors, .pth, .pt) or a program (.pt2, .onnx).",
 }
@@ -156,6 +167,18 @@ def command_parser(name: str) -> argparse.ArgumentParser:
         )
         parser.add_argument("--json", dest="form", action="store_const", const="json", default="text", help="as JSON")
         parser.add_argument("--all", dest="everything", action="store_true", help="layers that do not differ, too")
+        return parser
+    if name in ("sessions", "pack", "unpack"):
+        return _keeping_parser(name, parser)
+    if name == "check":
+        parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="sessions")
+        parser.add_argument(
+            "--tasks",
+            type=Path,
+            metavar="FILE",
+            help="the tasks of this session or recipe count, not those in the files",
+        )
+        parser.add_argument("--json", dest="form", action="store_const", const="json", default="text", help="as JSON")
         return parser
     parser.add_argument("file", type=Path, metavar="RECIPE" if name == "run" else "FILE", help=_file_help(name))
     if name == "replay":
@@ -183,6 +206,42 @@ def command_parser(name: str) -> argparse.ArgumentParser:
         parser.add_argument("--device", default="", help="compute here instead: auto, cpu, cuda, cuda:1, mps")
         _data_dir(parser)
     return parser
+
+
+def _keeping_parser(name: str, parser: Parser) -> Parser:
+    if name == "sessions":
+        parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="instead of labbench's own")
+        parser.add_argument(
+            "--prune",
+            nargs="?",
+            const="",
+            metavar="SIZE",
+            help="drop checkpoints of all sessions, those used longest ago first, until SIZE is left (2GB); "
+            "without SIZE, all that can be computed again",
+        )
+        parser.add_argument("--json", dest="form", action="store_const", const="json", default="text", help="as JSON")
+        return parser
+    if name == "pack":
+        parser.add_argument("file", type=Path, metavar="FILE", help="a session")
+        parser.add_argument("--to", type=Path, metavar="ARCHIVE", help="beside FILE, with .labbench.zip at the end")
+        parser.add_argument("--force", action="store_true", help="replace the archive if it is there")
+    else:
+        parser.add_argument("file", type=Path, metavar="ARCHIVE", help="what labbench pack wrote")
+        parser.add_argument("--to", type=Path, default=Path(), metavar="FOLDER", help="for the session file (here)")
+        parser.add_argument("--force", action="store_true", help="replace the session file if it is there")
+    return parser
+
+
+def _keep(name: str, given: argparse.Namespace) -> int:
+    from labbench import keeping
+
+    match name:
+        case "sessions":
+            return keeping.sessions(given.folder, given.form, given.prune)
+        case "pack":
+            return keeping.pack(given.file, given.to, given.force)
+        case _:
+            return keeping.unpack(given.file, given.to, given.force)
 
 
 def _file_help(name: str) -> str:
@@ -215,7 +274,7 @@ def _app(given: argparse.Namespace) -> int:
         return say(str(error), BAD)
     if code := _no_terminal():
         return code
-    from labbench.tui.app import main as start
+    from labbench.tui.start import main as start
 
     try:
         return start(session_path=session_path, load=load, recipe=recipe, data_dir=given.data_dir)
@@ -289,7 +348,7 @@ def _play(given: argparse.Namespace) -> int:
         say(notice)
     if code := _no_terminal():
         return code
-    from labbench.tui.app import main as start
+    from labbench.tui.start import main as start
 
     return start(recording=session, session_path=given.file)
 

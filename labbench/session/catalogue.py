@@ -124,7 +124,10 @@ def _knob(field: msgspec.inspect.Field, hint: Any) -> Knob:
         case msgspec.inspect.LiteralType():
             return msgspec.structs.replace(made, kind="choice", choices=typing.get_args(hint))  # in order
         case msgspec.inspect.VarTupleType(item_type=item):
-            return msgspec.structs.replace(made, kind="ints" if isinstance(item, msgspec.inspect.IntType) else "texts")
+            while isinstance(item, msgspec.inspect.Metadata):
+                item = item.type
+            lists = {msgspec.inspect.IntType: "ints", msgspec.inspect.FloatType: "floats"}
+            return msgspec.structs.replace(made, kind=lists.get(type(item), "texts"))
         case msgspec.inspect.DictType(value_type=msgspec.inspect.FloatType(ge=low, le=high)):
             return msgspec.structs.replace(made, kind="map", default=None, low=low, high=high)
         case msgspec.inspect.DictType(value_type=msgspec.inspect.IntType(ge=low, le=high)):

@@ -1,12 +1,12 @@
 """What the bench answers. The pipe, the session file and the test fixtures carry these, one a line."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from labbench.session.catalogue import Catalogue
-from labbench.session.measures import Measures
+from labbench.session.measures import Measures, Scanned, Timing
 from labbench.session.operations import AnyOperation
 from labbench.session.snapshot import Snapshot
 
@@ -71,10 +71,10 @@ class Metric(Event, frozen=True):
     """One point of a curve, such as "train/loss" at epoch 3 of the running operation."""
 
     name: str
-    x: float
+    x: Annotated[float, Meta(ge=0, le=1e9)]
     """Epochs since the operation began: a resumed run goes on where it was stopped."""
-    y: float | None
-    """null when it is not finite."""
+    y: Annotated[float, Meta(ge=-1e39, le=1e39)] | None
+    """null when it is not finite, in float32."""
 
 
 class Sparsity(Event, frozen=True):
@@ -83,6 +83,15 @@ class Sparsity(Event, frozen=True):
     epoch: int
     nonzero: dict[str, int]
     unique: dict[str, int] = {}
+
+
+class Probed(Event, frozen=True):
+    """One point of a scan under way."""
+
+    layers: tuple[str, ...]
+    """Cut together."""
+    amount: float
+    top1: float
 
 
 class Finished(Event, frozen=True):
@@ -96,6 +105,10 @@ class Finished(Event, frozen=True):
     seconds: float = 0.0
     measures: Measures | None = None
     """What `Measure` found."""
+    scanned: Scanned | None = None
+    """What `Scan` found."""
+    timings: tuple[Timing, ...] = ()
+    """What `Time` found; never compared."""
 
 
 class Failed(Event, frozen=True):
@@ -189,6 +202,7 @@ AnyEvent: TypeAlias = (
     | Progress
     | Metric
     | Sparsity
+    | Probed
     | Finished
     | Failed
     | Previewed

@@ -12,6 +12,8 @@ Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1, description="what is r
 
 OWN_TARGET = frozenset({"threshold", "std-ratio", "percentile", "n-m"})
 """Methods that go by a rule of their own: amount and scope mean nothing to them."""
+PLAIN: Mapping[str, str] = {"precision": "fp32", "layout": "contiguous", "engine": "plain"}
+"""How a finetune computes where nothing is chosen: the fields of which the default is "auto"."""
 MARK_LIMIT = 3  # more names than this are counted, not listed, in a description
 
 
@@ -199,8 +201,17 @@ class Finetune(Operation, frozen=True):
     augment: Annotated[bool, Meta(description="random crops, and flips where the data set allows them")] = True
     clip: Annotated[float, Meta(ge=0, description="largest norm of all gradients together; 0: any")] = 0.0
     precision: Annotated[
-        Literal["fp32", "bf16", "fp16"], Meta(description="of the training step; figures are measured in fp32")
-    ] = "fp32"
+        Literal["auto", "fp32", "bf16", "fp16"],
+        Meta(description="of the training step; auto: the faster in a short trial; figures are measured in fp32"),
+    ] = "auto"
+    layout: Annotated[
+        Literal["auto", "contiguous", "channels_last"],
+        Meta(description="how images lie in memory while it trains; auto: the faster in a short trial"),
+    ] = "auto"
+    engine: Annotated[
+        Literal["auto", "plain", "fast"],
+        Meta(description="fast computes the same in fewer operations, rounded otherwise; auto: the faster in a trial"),
+    ] = "auto"
     tied: Annotated[bool, Meta(description="filters of one cluster train as one and stay equal")] = True
     keep: Annotated[
         Literal["best", "last"], Meta(description="which epoch's weights remain: best on validation, or the last")
@@ -255,6 +266,50 @@ class Measure(Operation, frozen=True):
 
     def describe(self) -> str:
         return f"look closely ({self.batches} batches)"
+
+
+class Scan(Operation, frozen=True):
+    """Try each layer alone: how accuracy falls as it is pruned
+
+    Changes nothing. Each of the layers is pruned (or its filters are shared) by each amount, with all others as they
+    are, and measured on the validation split: its sensitivity (Li et al. 2017, "Pruning Filters", section 3.2). Layers
+    that are cut together are tried together, unless `coupled` is off: then a layer's own filters become zero, as in
+    that paper, which ranks layers of a residual stream as far more robust than they are when really cut.
+    """
+
+    layers: LayerNames = ("*",)
+    at: Annotated[
+        tuple[Annotated[float, Meta(gt=0, lt=1)], ...],
+        Meta(min_length=1, max_length=50, description="parts that shall be gone, such as 0.3 0.5 0.7"),
+    ] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    method: Annotated[str, Meta(description="what removes: of the methods; or what shares: of the clusterings")] = (
+        "group-magnitude"
+    )
+    options: Annotated[dict[str, Value], Meta(description="the method's own options")] = {}
+    coupled: Annotated[
+        bool, Meta(description="cut what must be cut together; off: only zero the layer's own filters, by their norm")
+    ] = True
+    seed: Seed = 0
+
+    def describe(self) -> str:
+        naive = "" if self.coupled else ", each layer's own filters zeroed"
+        return f"scan {_names(self.layers)} ({self.method}{_options(self.options)}{naive})"
+
+
+class Time(Operation, frozen=True):
+    """Time the forward pass against the model as it was opened
+
+    Changes nothing. The two run in turn in one process, so that whatever else the machine does slows both.
+    """
+
+    batches: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=4096)], ...],
+        Meta(min_length=1, max_length=8, description="images at once, such as 1 64"),
+    ] = (1, 64)
+    rounds: Annotated[int, Meta(ge=3, le=10_000, description="times that each of the two runs, after warming up")] = 30
+
+    def describe(self) -> str:
+        return f"time batches of {' and '.join(str(size) for size in self.batches)}"
 
 
 class Undo(Operation, frozen=True):
@@ -341,6 +396,8 @@ AnyOperation: TypeAlias = (
     | Recalibrate
     | Evaluate
     | Measure
+    | Scan
+    | Time
     | Undo
     | Redo
     | Jump
@@ -352,14 +409,14 @@ Change: TypeAlias = Load | Freeze | Unfreeze | Prune | Unprune | Cluster | Finet
 """The operations that make a new state, a point of the history."""
 Walk: TypeAlias = Undo | Redo | Jump
 """Those that go to a point that is there."""
-Standing: TypeAlias = Evaluate | Measure | Name | Task | Note
+Standing: TypeAlias = Evaluate | Measure | Scan | Time | Name | Task | Note
 """Those that leave the model and the place in the history as they are."""
 
 OPERATIONS: dict[str, type[Operation]] = {
     kind.__name__.lower(): kind
     for kind in (
         *(Load, Freeze, Unfreeze, Prune, Unprune, Cluster, Finetune, Recalibrate),
-        *(Evaluate, Measure, Undo, Redo, Jump, Name, Task, Note),
+        *(Evaluate, Measure, Scan, Time, Undo, Redo, Jump, Name, Task, Note),
     )
 }
 

@@ -10,6 +10,7 @@ from labbench.session.events import (
     Finished,
     Metric,
     Point,
+    Probed,
     Progress,
     Ready,
     Restore,
@@ -17,7 +18,7 @@ from labbench.session.events import (
     Sparsity,
     Started,
 )
-from labbench.session.operations import AnyOperation, Finetune, Load, Operation
+from labbench.session.operations import AnyOperation, Finetune, Load, Operation, Scan
 from labbench.session.snapshot import Snapshot
 from labbench.session.tree import Tree
 
@@ -68,6 +69,8 @@ class Session:
         """Of the running operation."""
         self.live: Sparsity | None = None
         """The layers at the last epoch of the running finetune."""
+        self.probed: list[Probed] = []
+        """Points of the scan that runs, or of the last one."""
         self.curves: dict[str, Curve] = {}
         """By metric name: "train/loss", "validation/accuracy", "sparsity" …"""
         self.runs: list[float] = []
@@ -146,6 +149,8 @@ class Session:
                 self._end()
             case Started():
                 self.running, self.progress, self.live, self.problem = event.operation, None, None, None
+                if isinstance(event.operation, Scan):
+                    self.probed = []
                 if isinstance(event.operation, Finetune):
                     self._origin = self._epochs
                     self.runs.append(self._origin)
@@ -157,6 +162,8 @@ class Session:
                 self._epochs = max(self._epochs, point[0])
             case Sparsity():
                 self.live = event
+            case Probed():
+                self.probed.append(event)
             case Finished():
                 self._finish(seconds, event)
             case Restored():

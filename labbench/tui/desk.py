@@ -27,8 +27,9 @@ from labbench.session.events import (
     Stop,
     Trust,
 )
+from labbench.session.goals import outcomes
 from labbench.session.jsonl import BadFile
-from labbench.session.operations import AnyOperation, Freeze, Load, Note, Unfreeze, Unprune
+from labbench.session.operations import AnyOperation, Freeze, Load, Name, Note, Task, Unfreeze, Unprune
 from labbench.session.own import described, is_own, own_models
 from labbench.session.recipe import Recipe
 from labbench.session.session import Session
@@ -66,7 +67,7 @@ class Desk:
         self._ready: Ready | None = None
         self._unsent: list[AnyRequest] = []
         self._pending: AnyOperation | None = None
-        self._later: list[Note] = []
+        self._later: list[Name | Note | Task] = []
         self._resting: list[Stepper | None] = []
         """The recipe that a series keeps waiting, while there is a series."""
         self._previews = Previews()
@@ -106,9 +107,9 @@ class Desk:
     def perform(self, operation: AnyOperation) -> None:
         """Send an operation. A load begins a session of its own; a note waits for what runs, the others do not."""
         running = self.running
-        if running and isinstance(operation, Note):
+        if running and isinstance(operation, Name | Note | Task):
             self._later.append(operation)
-            self._say(f"the note is written when {running} ends", "information")
+            self._say(f"the {type(operation).__name__.lower()} is written when {running} ends", "information")
         elif running:
             self._say(f"{running} is running: s stops it", "warning")
         elif models := self._untrusted((operation,)):
@@ -211,7 +212,7 @@ class Desk:
         if self.worker == "restoring" and isinstance(event, Progress | Metric | Sparsity):
             self._restoring = event if isinstance(event, Progress) else self._restoring
             return  # it does again what the session holds already
-        before = self.session.snapshot
+        before, met = self.session.snapshot, self._met() if isinstance(event, Finished) else set()
         problem = self.record.take(event)
         if problem:
             self._say(problem, "error")
@@ -227,6 +228,8 @@ class Desk:
                 else:
                     self.fresh = changed(before, event.snapshot)
                 self._tell(event)
+                for name in sorted(self._met() - met):
+                    self._say(f"✓ task {name} is met", "information")
                 if self.stepper:
                     self.stepper.finished()
                     if self._resting and not self.stepper.next:
@@ -328,6 +331,9 @@ class Desk:
         self._say(sentence, "warning")
         if self.stepper:
             self.stepper.failed()
+
+    def _met(self) -> set[str]:
+        return {one.task.name for one in outcomes(self.session) if one.met_at}
 
     def _tell(self, event: Finished) -> None:
         words = list(event.remarks)

@@ -24,8 +24,10 @@ from labbench.tui.widgets.history import History
 from labbench.tui.widgets.key_line import Key, KeyLine
 from labbench.tui.widgets.layer_table import MARK, LayerTable
 from labbench.tui.widgets.lines import Lines
+from labbench.tui.widgets.pane import Pane
 from labbench.tui.widgets.prompt import Prompt
 from labbench.tui.widgets.status import status
+from labbench.tui.widgets.tasks import tasks
 from labbench.tui.widgets.totals import totals
 
 SMALLEST = (40, 12)
@@ -52,8 +54,8 @@ class BenchScreen(Screen[None]):
         self.picture = Curves(id="picture")
         self._history = History(id="steps")
         self._prompt = Prompt(id="prompt")
-        self._layers = Vertical(id="layers", classes="pane")
-        self._lines = {name: Lines(id=name) for name in ("heading", "totals", "strip", "status")}
+        self._layers = Pane(id="layers", classes="pane")
+        self._lines = {name: Lines(id=name) for name in ("heading", "totals", "tasks", "strip", "status")}
         self._keys = {name: KeyLine(id=name) for name in ("tabs", "kinds", "keys")}
         self._session = Session()
         self._situation = Situation()
@@ -76,6 +78,7 @@ class BenchScreen(Screen[None]):
                     yield self.picture
                 with Vertical(id="history", classes="pane"):
                     yield self._history
+        yield self._lines["tasks"]
         yield self._lines["strip"]
         yield self._lines["status"]
         yield self._keys["keys"]
@@ -94,6 +97,7 @@ class BenchScreen(Screen[None]):
             self._history.show(rows(session))
         self._lines["heading"].show(lambda width: heading(session, situation, width))
         self._lines["totals"].show(lambda width: totals(session, width))
+        self._lines["tasks"].show(lambda width: tasks(session, width))
         self._lines["strip"].show(lambda width: strip(session, situation, width))
         self._lines["status"].show(lambda width: status(session, situation, width))
         self._show_choices()
@@ -114,7 +118,7 @@ class BenchScreen(Screen[None]):
         title += f" · filter {table.pattern}" if table.pattern else ""
         if title != self._title:
             self._title = title
-            self._layers.border_title = Content(title)
+            self._layers.entitle(title)
 
     # parts
 

@@ -158,6 +158,9 @@ def _session_value(header: Header, session: Session) -> dict[str, object]:
         "created": header.created,
         "environment": session.environment,
         "steps": [_step_value(step) for step in session.steps],
+        "points": {number: {"from": parent} for number, parent in session.tree.parents.items()},
+        "names": session.tree.names,
+        "now": session.tree.now,
         "snapshot": session.snapshot,
     }
 

@@ -264,6 +264,7 @@ def test_show_gives_json(run: Run, session: Path, lesson: Path) -> None:
     value = json.loads("\n".join(run("show", session, "--json")[1]))
     assert value["title"] == "A lesson"
     assert value["steps"][3]["operation"]["op"] == "prune"
+    assert value["now"] == 4 and value["points"] == {"1": {"from": 0}, "3": {"from": 1}, "4": {"from": 3}}
     assert value["steps"][3]["sparsity"] == 0.5
     assert value["snapshot"]["rows"][0]["nonzero"] == 500
     assert json.loads("\n".join(run("show", lesson, "--json")[1]))["steps"][2]["epochs"] == 3

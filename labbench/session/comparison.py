@@ -267,6 +267,16 @@ def trained(subjects: Sequence[Subject]) -> list[Line]:
     ]
 
 
+def parting(subjects: Sequence[Subject], metric: str) -> float:
+    """Up to where the curves of all models are the same, in epochs: their common past."""
+    found = 0.0
+    for points in zip(*(one.training.curves.get(metric, ()) for one in subjects), strict=False):
+        if any(point != points[0] for point in points):
+            break
+        found = points[0][0]
+    return found
+
+
 def _values(curves: Mapping[str, Points], metric: str) -> list[float]:
     return [y for _, y in curves.get(metric, ()) if y is not None]
 

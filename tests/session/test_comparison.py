@@ -16,6 +16,7 @@ from labbench.session.comparison import (
     layers,
     legend,
     part,
+    parting,
     subject,
     table,
     text_of,
@@ -90,6 +91,16 @@ def test_a_resumed_run_is_one_with_the_run_it_goes_on_with() -> None:
 def test_another_model_begins_its_own_curves() -> None:
     session = session_of(*finished(LOAD), *run(3.0, 2.0), *finished(LOAD), *run(1.0))
     assert training(session, 4).curves == {"validation/loss": ((1.0, 1.0),)}
+
+
+def test_curves_part_where_the_branches_do() -> None:
+    session = session_of(
+        *finished(LOAD), *run(3.0, 2.0), *finished(HALF), *run(9.0), *finished(Jump(to="2")), *run(1.0)
+    )  # fmt: skip
+    found = [subject(session, number) for number in (4, 6, 2)]
+    assert parting(found, "validation/loss") == 2.0
+    assert parting([found[0], found[0]], "validation/loss") == 3.0
+    assert parting([*found, subject(session, 1)], "validation/loss") == 0.0
 
 
 # tables

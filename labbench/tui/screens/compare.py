@@ -50,6 +50,7 @@ class CompareScreen(ModalScreen[None]):
         Binding("shift+tab,left_square_bracket", "step(-1)", "Part before"),
         Binding("a", "everything", "All layers"),
         Binding("y", "kind", "Accuracy or loss"),
+        Binding("z", "later", "From where they part"),
         Binding("o", "other", "Add a session"),
         Binding("j", "scroll(1)", "Down", show=False),
         Binding("k", "scroll(-1)", "Up", show=False),
@@ -63,6 +64,7 @@ class CompareScreen(ModalScreen[None]):
         self.everything = False
         self._sessions = sessions
         self._kind = KINDS[0]
+        self._later = False
         self._keys = KeyLine()
         self._models = Static("", id="models", markup=False)
         self._lines = Static("", id="lines", markup=False)
@@ -108,6 +110,12 @@ class CompareScreen(ModalScreen[None]):
             self._kind = KINDS[(KINDS.index(self._kind) + 1) % len(KINDS)]
         self.action_choose("curves")
 
+    def action_later(self) -> None:
+        """Draw the curves from where they part, or from the beginning again."""
+        if self.part == "curves":
+            self._later = not self._later
+        self.action_choose("curves")
+
     def action_scroll(self, lines: int) -> None:
         """Scroll by so many lines."""
         self.query_one(ScrollableContainer).scroll_relative(y=lines, animate=False)
@@ -137,10 +145,11 @@ class CompareScreen(ModalScreen[None]):
             keys.append(Key("a", "only what differs" if self.everything else "all layers", "everything"))
         elif self.part == "curves":
             keys.append(Key("y", KINDS[1 - KINDS.index(self._kind)], "kind"))
+            keys.append(Key("z", "all epochs" if self._later else "from where they part", "later"))
         self._keys.show(keys)
         width = self.query_one(ScrollableContainer).size.width - 1
         self._lines.update(_drawn(part(self.subjects, self.part, self.everything, width)))
-        self._overlay.show(self.subjects, self._kind)
+        self._overlay.show(self.subjects, self._kind, self._later)
 
     @on(KeyLine.Chosen)
     def _chosen(self, event: KeyLine.Chosen) -> None:
@@ -150,6 +159,8 @@ class CompareScreen(ModalScreen[None]):
                 self.action_everything()
             case "kind":
                 self.action_kind()
+            case "later":
+                self.action_later()
             case name:
                 self.action_choose(name)
 

@@ -7,7 +7,7 @@ from rich.style import Style
 from rich.text import Text
 from textual.widget import Widget
 
-from labbench.session.comparison import Subject, heads
+from labbench.session.comparison import Subject, heads, parting
 from labbench.tui.widgets.plot import Series, plot
 from labbench.tui.words import figure
 
@@ -27,16 +27,18 @@ class Overlay(Widget):
         super().__init__(id=id)
         self.kind = KINDS[0]
         self._subjects: Sequence[Subject] = ()
+        self._later = False
 
-    def show(self, subjects: Sequence[Subject], kind: str) -> None:
-        """Draw these."""
-        self._subjects, self.kind = subjects, kind
+    def show(self, subjects: Sequence[Subject], kind: str, later: bool) -> None:
+        """Draw these; with `later`, only from where they part."""
+        self._subjects, self.kind, self._later = subjects, kind, later
         self.refresh()
 
     def render(self) -> Text:
         """The legend over the picture."""
         width, height = self.content_size
-        series = self._series()
+        left = parting(self._subjects, self._metric) if self._later else 0.0
+        series = self._series(left)
         if not any(one.points for one in series):
             return Text(f"no {self.kind} on validation was recorded on the way to these models", overflow="ellipsis")
         unit = " %" if self.kind == "accuracy" else ""
@@ -48,15 +50,20 @@ class Overlay(Widget):
         if len(legend) + len(words) <= width:
             legend.append(words, self._style("quiet"))
         drawn = sorted((one for one in series if one.points), key=lambda one: -one.points[-1][0])  # the shortest on top
-        picture = plot(drawn, borders(self._subjects), (width, height - 1), self._style("border"))
+        picture = plot(drawn, borders(self._subjects), (width, height - 1), self._style("border"), left=left)
         return legend.append("\n").append_text(picture)
 
-    def _series(self) -> list[Series]:
+    @property
+    def _metric(self) -> str:
+        return f"validation/{self.kind}"
+
+    def _series(self, left: float) -> list[Series]:
         factor = 100.0 if self.kind == "accuracy" else 1.0
         styles = [self._style(name) for name in ("first", "second", "third", "fourth")]
+        found = zip(self._subjects, heads(self._subjects), SIGNS, styles, strict=False)
         return [
-            Series(head, one.training.curves.get(f"validation/{self.kind}", ()), sign, style, factor)
-            for one, head, sign, style in zip(self._subjects, heads(self._subjects), SIGNS, styles, strict=False)
+            Series(head, [p for p in one.training.curves.get(self._metric, ()) if p[0] >= left], sign, style, factor)
+            for one, head, sign, style in found
         ]
 
     def _style(self, name: str) -> Style:

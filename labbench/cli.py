@@ -21,6 +21,7 @@ HEADLESS = """headless commands (each has --help):
   labbench replay FILE [--check]       do a session's operations again; --check gives a verdict for each
   labbench run RECIPE [--out FILE]     do a recipe's operations
   labbench show FILE [--recipe]        what a session did and what the model is now
+  labbench compare FILE[@POINT] FILE[@POINT] …   models side by side: points of one session, or of several
   labbench check FILE… [--tasks FILE]  whether the tasks of sessions were met, a line each
   labbench sessions [--prune [SIZE]]   the session files, and the sizes of their checkpoints
   labbench pack FILE / unpack ARCHIVE  a session and its checkpoints in one file, for another machine
@@ -92,6 +93,10 @@ def _dispatch(arguments: list[str]) -> int:
             return commands.run(given.file, given.out, given.device, given.data_dir, given.trust_code)
         case "show":
             return listing.show(given.file, given.form, given.measures)
+        case "compare":
+            from labbench import comparing
+
+            return comparing.compare(given.models, given.form, given.everything)
         case "sessions" | "pack" | "unpack":
             return _keep(arguments[0], given)
         case "list":
@@ -135,6 +140,7 @@ COMMANDS = {
     "replay": "Do a session's finished operations again, one line each.",
     "run": "Do a recipe's operations, one line each.",
     "show": "Show what a session did, the layers now, and the sums.",
+    "compare": "Compare models: points of one session, or of several, side by side.",
     "check": "Say whether the tasks of sessions were met, a line each.",
     "sessions": "List the session files of a folder and the sizes of their checkpoints, or drop checkpoints.",
     "pack": "Write a session and the checkpoints of its points into one archive, to go on with it on another machine.",
@@ -154,6 +160,13 @@ def command_parser(name: str) -> argparse.ArgumentParser:
         form.add_argument(
             "--table", dest="form", action="store_const", const="table", help="models: the table of the README"
         )
+        return parser
+    if name == "compare":
+        parser.add_argument(
+            "models", nargs="+", metavar="FILE[@POINT]", help="a session, and the number or name of a point of it"
+        )
+        parser.add_argument("--json", dest="form", action="store_const", const="json", default="text", help="as JSON")
+        parser.add_argument("--all", dest="everything", action="store_true", help="layers that do not differ, too")
         return parser
     if name in ("sessions", "pack", "unpack"):
         return _keeping_parser(name, parser)
@@ -345,6 +358,6 @@ def _no_terminal() -> int:
     if all(stream.isatty() for stream in (sys.stdin, sys.stderr)) and os.environ.get("TERM") != "dumb":
         return SAME
     return say(
-        "the bench needs a terminal; without one use labbench replay, run, show, list or export (labbench --help)",
+        "the bench needs a terminal; without one use replay, run, show, compare, list or export (labbench --help)",
         CANNOT,
     )

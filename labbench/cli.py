@@ -88,7 +88,15 @@ def _dispatch(arguments: list[str]) -> int:
 
     match arguments[0]:
         case "check":
-            return marking.check(given.files, given.tasks, given.form)
+            return marking.check(
+                given.files,
+                given.tasks,
+                given.form,
+                recompute=given.recompute,
+                device=given.device,
+                data_dir=given.data_dir,
+                trust_code=given.trust_code,
+            )
         case "replay":
             return _replay(given)
         case "run":
@@ -181,6 +189,12 @@ def command_parser(name: str) -> argparse.ArgumentParser:
             help="the tasks of this session or recipe count, not those in the files",
         )
         parser.add_argument("--json", dest="form", action="store_const", const="json", default="text", help="as JSON")
+        parser.add_argument(
+            "--recompute",
+            action="store_true",
+            help="do every session again: what comes out here counts, and figures that were edited are found",
+        )
+        _computing(parser)
         return parser
     parser.add_argument("file", type=Path, metavar="RECIPE" if name == "run" else "FILE", help=_file_help(name))
     if name == "replay":
@@ -202,12 +216,16 @@ def command_parser(name: str) -> argparse.ArgumentParser:
         )
         parser.add_argument("--force", action="store_true", help="replace the file if it is there")
     if name in ("replay", "run", "export"):
-        parser.add_argument(
-            "--trust-code", action="store_true", help="run the code of a model of your own that the file names"
-        )
-        parser.add_argument("--device", default="", help="compute here instead: auto, cpu, cuda, cuda:1, mps")
-        _data_dir(parser)
+        _computing(parser)
     return parser
+
+
+def _computing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust-code", action="store_true", help="run the code of a model of your own that the file names"
+    )
+    parser.add_argument("--device", default="", help="compute here instead: auto, cpu, cuda, cuda:1, mps")
+    _data_dir(parser)
 
 
 def _keeping_parser(name: str, parser: Parser) -> Parser:

@@ -21,6 +21,7 @@ Read = TypeVar("Read")
 
 HEADLESS = """headless commands (each has --help):
   labbench replay FILE [--check]       do a session's operations again; --check gives a verdict for each
+                                       (--from N, --until N, --set STEP.FIELD=VALUE, --repeat SEEDS)
   labbench run RECIPE [--out FILE]     do a recipe's operations
   labbench show FILE [--recipe]        what a session did and what the model is now
   labbench compare FILE[@POINT] FILE[@POINT] …   models side by side: points of one session, or of several

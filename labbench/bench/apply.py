@@ -22,7 +22,7 @@ from labbench.bench.measure import measured
 from labbench.bench.methods import needs_gradients
 from labbench.bench.own import OwnModels
 from labbench.bench.recalibrate import recalibrate
-from labbench.bench.scan import scan
+from labbench.bench.scan import scan, scan_remarks
 from labbench.bench.state import State, weight_of
 from labbench.bench.threads import one_thread
 from labbench.bench.timing import timed, timing_remarks
@@ -128,7 +128,7 @@ def _apply(operation: AnyOperation, state: State, tools: Tools) -> Applied:
             return Applied(state, operation, measures=looked)
         case Scan():
             found = scan(operation, state, partial(_attempt, tools=tools), tools.report, tools.stopped)
-            return Applied(state, operation, scanned=found)
+            return Applied(state, operation, scan_remarks(found), scanned=found)
         case Time():
             loaded = fresh(state.load, tools.data, tools.own).model
             timings = timed(operation, state, loaded, tools.report, tools.stopped)
@@ -206,7 +206,9 @@ def prune(operation: Prune, state: State, tools: Tools) -> Applied:
     method = pruning.method_of(operation)
     chosen = choose_unfrozen(state, operation.layers, "prune")
     found = None
-    if needs_gradients(method):
+    if operation.filters and method.GRANULARITY == "weight":
+        raise BenchError(f"filters names whole filters: {operation.method} takes single weights, so leave it out")
+    if needs_gradients(method) and not operation.filters:
         options = checked_options(method.score, operation.options, operation.method)
         found = tools.gradients(state, options["batches"], operation.seed, tools.report, tools.stopped)
     try:
@@ -214,7 +216,7 @@ def prune(operation: Prune, state: State, tools: Tools) -> Applied:
             if method.GRANULARITY == "weight":
                 made, remarks = pruning.zero(operation, state, chosen)
             else:
-                made, remarks = cutting.cut(operation, state, chosen, found)
+                made, operation, remarks = cutting.cut(operation, state, chosen, found, tools.report, tools.stopped)
     except NothingLeft as error:
         if not operation.lenient:
             raise

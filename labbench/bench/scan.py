@@ -6,13 +6,14 @@ from dataclasses import replace
 import torch
 
 from labbench.bench.choice import choose_unfrozen
+from labbench.bench.clusterings import CLUSTERINGS
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.measure import evaluate
 from labbench.bench.state import State, weight_of
 from labbench.bench.threads import one_thread
 from labbench.session.events import Probed, Progress
 from labbench.session.measures import LayerScan, Scanned
-from labbench.session.operations import Cluster, Prune, Scan
+from labbench.session.operations import Cluster, Prune, Scan, percent
 
 Try = Callable[[Prune | Cluster, State], State]
 """What an operation makes of a state. Raises `BenchError` where it cannot."""
@@ -34,8 +35,8 @@ def scan(
         if any(name in done.layers for done in found):
             continue
         made = LayerScan(layers=(name,))
-        for place, amount in enumerate(operation.amounts):
-            done = (number + place / len(operation.amounts)) / len(chosen.layers)
+        for place, amount in enumerate(operation.at):
+            done = (number + place / len(operation.at)) / len(chosen.layers)
             report(Progress(phase="scan", fraction=done, note=f"{name} at {100 * amount:.0f} %"))
             try:
                 tried = _tried(operation, state, name, amount, attempt)
@@ -56,13 +57,29 @@ def scan(
     return Scanned(layers=tuple(found), top1=dense)
 
 
+def scan_remarks(found: Scanned) -> tuple[str, ...]:
+    """Who bears most and who bears least, and who could not be tried."""
+    tried = [layer for layer in found.layers if layer.amounts]
+    amount = max(set.intersection(*(set(layer.amounts) for layer in tried)), default=0.0)
+    at = {layer.name: layer.top1[layer.amounts.index(amount)] for layer in tried} if amount else {}
+    said = []
+    if len(at) > 1:
+        least, most = min(at, key=lambda name: at[name]), max(at, key=lambda name: at[name])
+        said.append(
+            f"at {percent(amount)}: most sensitive {least} ({100 * at[least]:.1f} %), least {most} "
+            f"({100 * at[most]:.1f} %); as it stands {100 * found.top1:.1f} %"
+        )
+    said += [f"{layer.name} was not tried: {layer.refused}" for layer in found.layers if not layer.amounts]
+    return tuple(said)
+
+
 def _tried(operation: Scan, state: State, name: str, amount: float, attempt: Try) -> State:
-    if operation.by == "cluster":
+    if operation.method in CLUSTERINGS:
         kept = max(1, round(len(state.weight(name)) * (1 - amount)))
-        options, method = operation.options, operation.method
-        if method == Scan().method:
-            method = Cluster(layers=()).method
-        return attempt(Cluster(layers=(name,), k=kept, method=method, options=options, seed=operation.seed), state)
+        shared = Cluster(
+            layers=(name,), k=kept, method=operation.method, options=operation.options, seed=operation.seed
+        )
+        return attempt(shared, state)
     if operation.coupled:
         step = Prune(
             layers=(name,), amount=amount, method=operation.method, options=operation.options, seed=operation.seed

@@ -4,7 +4,7 @@ range and the explanation from which forms, recipes and refusals are made."""
 from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 Value: TypeAlias = bool | int | float | str
 LayerNames: TypeAlias = Annotated[tuple[str, ...], Meta(description="layers by name or glob, such as layer1.*")]
@@ -12,6 +12,8 @@ Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1, description="what is r
 
 OWN_TARGET = frozenset({"threshold", "std-ratio", "percentile", "n-m"})
 """Methods that go by a rule of their own: amount and scope mean nothing to them."""
+PLAIN: Mapping[str, str] = {"precision": "fp32", "layout": "contiguous", "engine": "plain"}
+"""How a finetune computes where nothing is chosen: the fields of which the default is "auto"."""
 MARK_LIMIT = 3  # more names than this are counted, not listed, in a description
 
 
@@ -101,6 +103,10 @@ class Prune(Operation, frozen=True):
     lenient: Annotated[
         bool, Meta(description="where everything is gone that shall go, go on instead of refusing: steps of a series")
     ] = False
+    filters: Annotated[
+        dict[str, tuple[int, ...]],
+        Meta(description="by layer the numbers, in the loaded model, of the filters that went; empty: as chosen"),
+    ] = {}
     seed: Seed = 0
 
     def describe(self) -> str:
@@ -199,8 +205,17 @@ class Finetune(Operation, frozen=True):
     augment: Annotated[bool, Meta(description="random crops, and flips where the data set allows them")] = True
     clip: Annotated[float, Meta(ge=0, description="largest norm of all gradients together; 0: any")] = 0.0
     precision: Annotated[
-        Literal["fp32", "bf16", "fp16"], Meta(description="of the training step; figures are measured in fp32")
-    ] = "fp32"
+        Literal["auto", "fp32", "bf16", "fp16"],
+        Meta(description="of the training step; auto: the faster in a short trial; figures are measured in fp32"),
+    ] = "auto"
+    layout: Annotated[
+        Literal["auto", "contiguous", "channels_last"],
+        Meta(description="how images lie in memory while it trains; auto: the faster in a short trial"),
+    ] = "auto"
+    engine: Annotated[
+        Literal["auto", "plain", "fast"],
+        Meta(description="fast computes the same in fewer operations, rounded otherwise; auto: the faster in a trial"),
+    ] = "auto"
     tied: Annotated[bool, Meta(description="filters of one cluster train as one and stay equal")] = True
     keep: Annotated[
         Literal["best", "last"], Meta(description="which epoch's weights remain: best on validation, or the last")
@@ -267,16 +282,13 @@ class Scan(Operation, frozen=True):
     """
 
     layers: LayerNames = ("*",)
-    by: Annotated[
-        Literal["prune", "cluster"], Meta(description="prune to each amount, or cluster that part of the filters away")
-    ] = "prune"
-    amounts: Annotated[
+    at: Annotated[
         tuple[Annotated[float, Meta(gt=0, lt=1)], ...],
         Meta(min_length=1, max_length=50, description="parts that shall be gone, such as 0.3 0.5 0.7"),
     ] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    method: Annotated[
-        str, Meta(description="a name of the method catalogue; of the clustering catalogue with cluster")
-    ] = "group-magnitude"
+    method: Annotated[str, Meta(description="what removes: of the methods; or what shares: of the clusterings")] = (
+        "group-magnitude"
+    )
     options: Annotated[dict[str, Value], Meta(description="the method's own options")] = {}
     coupled: Annotated[
         bool, Meta(description="cut what must be cut together; off: only zero the layer's own filters, by their norm")
@@ -285,7 +297,7 @@ class Scan(Operation, frozen=True):
 
     def describe(self) -> str:
         naive = "" if self.coupled else ", each layer's own filters zeroed"
-        return f"scan {_names(self.layers)} ({self.by}, {self.method}{_options(self.options)}{naive})"
+        return f"scan {_names(self.layers)} ({self.method}{_options(self.options)}{naive})"
 
 
 class Time(Operation, frozen=True):
@@ -411,6 +423,11 @@ OPERATIONS: dict[str, type[Operation]] = {
         *(Evaluate, Measure, Scan, Time, Undo, Redo, Jump, Name, Task, Note),
     )
 }
+
+
+def as_asked(operation: AnyOperation) -> AnyOperation:
+    """The operation without the filters that the bench recorded: its method chooses them again."""
+    return structs.replace(operation, filters={}) if isinstance(operation, Prune) else operation
 
 
 def percent(fraction: float) -> str:

@@ -20,13 +20,16 @@ from labbench.session.operations import (
     Note,
     Prune,
     Redo,
+    Scan,
     Undo,
     Unfreeze,
 )
 from labbench.session.own import brief
+from labbench.session.scan_report import latest
 from labbench.session.series import Steps, gradual
 from labbench.tui.actions import in_help
 from labbench.tui.groups import told
+from labbench.tui.pointing import compare, go, name, title, told_in_full
 from labbench.tui.screens.about import AboutScreen
 from labbench.tui.screens.form import OperationForm
 from labbench.tui.screens.help import HelpScreen
@@ -35,6 +38,7 @@ from labbench.tui.screens.measures import MeasuresScreen
 from labbench.tui.screens.note import NoteForm, PathForm
 from labbench.tui.screens.open import OpenScreen
 from labbench.tui.screens.reader import Reader
+from labbench.tui.screens.scan import NEW, ScanScreen
 from labbench.tui.screens.task import TaskForm
 from labbench.tui.widgets.caption import latest_note
 from labbench.tui.widgets.columns import describe, measured
@@ -119,6 +123,64 @@ def measures(app: "LabbenchApp") -> None:
         app.say("nothing to measure yet")
 
 
+def scan(app: "LabbenchApp") -> None:
+    """Show what the last scan found, or ask for one."""
+    if latest(app.shown.session) is not None:
+        show_scan(app)
+    elif app.playback:
+        app.say("no scan in this recording so far")
+    elif app.desk.running:
+        app.say(f"{app.desk.running} is running: s stops it", "warning")
+    else:
+        new_scan(app)
+
+
+def show_scan(app: "LabbenchApp") -> None:
+    """Show the scan that runs, or the last one, and take a plan from it."""
+
+    def take(chosen: dict[str, float] | str | None) -> None:
+        if chosen == NEW and _idle(app):
+            new_scan(app)
+        elif chosen == NEW:
+            app.say("another scan can begin when nothing is running, at the bench", "warning")
+        elif isinstance(chosen, dict):
+            plan_form(app, chosen)
+
+    app.push_screen(ScanScreen(lambda: app.shown.session, lambda: _idle(app)), take)
+
+
+def plan_form(app: "LabbenchApp", plan: dict[str, float]) -> None:
+    """Ask for the operation that does a plan, with the method that was scanned."""
+    session = app.shown.session
+    scans = [step.operation for step in session.steps if isinstance(step.operation, Scan)]
+    method, snapshot = scans[-1].method, session.snapshot
+    name, fields = "prune", {"amounts": plan, "amount": min(plan.values()), "scope": "layer"}
+    if app.catalogue.entry("clusterings", method):
+        channels = {row.name: row.channels for row in snapshot.rows} if snapshot else {}
+        ks = {layer: max(1, round(channels[layer] * (1 - amount))) for layer, amount in plan.items()}
+        name, fields = "cluster", {"ks": ks}
+    last = app.settings.last(name) | {"method": method} | fields
+    app.push_screen(OperationForm(name, app.catalogue, snapshot, tuple(plan), last), app.perform_chosen)
+
+
+def new_scan(app: "LabbenchApp") -> None:
+    """Ask which layers to scan, and show the answers as they come."""
+    table = app.bench.table
+    layers = table.chosen if table.marks else ALL
+    form = OperationForm("scan", app.catalogue, app.shown.session.snapshot, layers, app.settings.last("scan"))
+
+    def take(chosen: AnyOperation | None) -> None:
+        app.perform_chosen(chosen)
+        if chosen and app.desk.running == "scan":
+            show_scan(app)
+
+    app.push_screen(form, take)
+
+
+def _idle(app: "LabbenchApp") -> bool:
+    return not app.playback and not app.desk.running and app.desk.worker == "ready"
+
+
 def note(app: "LabbenchApp") -> None:
     """Ask for a remark."""
 
@@ -177,10 +239,9 @@ def export(app: "LabbenchApp") -> None:
 def read(app: "LabbenchApp") -> None:
     """Show in full what the cursor is on: an operation, a layer, or, in a player, the latest note."""
     bench = app.bench
-    entry, row, words = bench.entry(), bench.table.current, latest_note(app.shown.session)
-    if entry:
-        text = "\n\n".join([entry.full or entry.words, *entry.remarks])
-        app.push_screen(Reader(f"{entry.number} {'note' if entry.full else 'operation'}", text))
+    done, row, words = bench.row(), bench.table.current, latest_note(app.shown.session)
+    if done:
+        app.push_screen(Reader(title(done), told_in_full(done, app.shown.session)))
     elif app.playback and words:
         app.push_screen(Reader("Note", words))
     elif row:
@@ -226,6 +287,9 @@ DOING: dict[str, Doing] = {
     "freeze": _at_once(lambda layers: Freeze(layers=layers)),
     "unfreeze": _at_once(lambda layers: Unfreeze(layers=layers)),
     "unprune": _form("unprune"),
+    "go": go,
+    "name": name,
+    "compare": compare,
     "groups": groups,
     "prune": prune,
     "cluster": _form("cluster"),
@@ -234,11 +298,13 @@ DOING: dict[str, Doing] = {
     "recalibrate": _form("recalibrate"),
     "evaluate": lambda app: app.desk.perform(Evaluate()),
     "measure": lambda app: app.desk.perform(Measure()),
+    "scan": scan,
+    "time": _form("time"),
     "measures": measures,
     "undo": lambda app: app.desk.perform(Undo()),
     "redo": lambda app: app.desk.perform(Redo()),
     "stop": lambda app: app.desk.stop(),
-    "mark": lambda app: app.bench.table.mark(),
+    "mark": lambda app: app.bench.mark(),
     "mark_all": lambda app: app.bench.table.mark_all(),
     "mark_glob": lambda app: app.bench.ask("mark"),
     "filter": lambda app: app.bench.ask("filter"),

@@ -29,7 +29,7 @@ from labbench.bench.state import Kept, State
 from labbench.session.keys import UNKNOWN
 from labbench.session.operations import Load
 from labbench.session.snapshot import Accuracy
-from labbench.session.store import RUN, Entry, Store
+from labbench.session.store import RUN, Entry, Part, Piece, Store
 
 FORMAT = 1
 RECORD = "labbench"  # the key in the metadata
@@ -244,6 +244,8 @@ class Cache:
     def __init__(self, folder: Path, limit: int) -> None:
         """`limit` in bytes: the states that were used longest ago go first."""
         self.store, self.limit = Store(folder), limit
+        self._last: dict[str, tuple[Tensor, Piece]] = {}
+        """The large tensors of what was kept last, by name, and where they are: most of the next state are the same."""
 
     def put(self, key: str, state: State) -> None:
         """Keep a state. A folder that cannot be written costs recomputing, not the run."""
@@ -302,8 +304,24 @@ class Cache:
 
     def _put(self, key: str, text: str, tensors: Mapping[str, Tensor]) -> None:
         with suppress(OSError):
-            self.store.put(key, text, _parts(tensors))
+            entry, _ = self.store.put(key, text, self._parts(tensors))
+            if not key.endswith(RUN):
+                self._last = {p.names[0]: (tensors[p.names[0]], p) for p in entry.pieces if len(p.names) == 1}
             self.store.hold(self.limit, key.removesuffix(RUN))
+
+    def _parts(self, tensors: Mapping[str, Tensor]) -> Iterator[Piece | Part]:
+        """Each tensor as the bytes of a .safetensors file that depends on nothing else; the small ones are one file."""
+        small: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            before, piece = self._last.get(name, (None, None))
+            if tensor.nbytes < SMALL:
+                small[name] = tensor.detach().cpu().clone()  # views of one tensor cannot lie in one file
+            elif before is not None and piece and same_bits(before, tensor) and self.store.has(piece):
+                yield piece
+            else:
+                yield (name,), serialized({"0": tensor.detach().cpu().contiguous()})
+        if small:
+            yield tuple(small), serialized({str(number): tensor for number, tensor in enumerate(small.values())})
 
     def _tensors(self, entry: Entry) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
@@ -319,14 +337,10 @@ def _narrow(labels: Tensor) -> Tensor:
     return labels.to(next(kind for kind in (torch.uint8, torch.int16, torch.int32) if largest <= torch.iinfo(kind).max))
 
 
-def _parts(tensors: Mapping[str, Tensor]) -> Iterator[tuple[tuple[str, ...], bytes]]:
-    """Each tensor as the bytes of a .safetensors file that depends on nothing else; the small ones are one file."""
-    small: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        plain = tensor.detach().cpu().contiguous()
-        if plain.nbytes < SMALL:
-            small[name] = plain.clone()  # views of one tensor cannot lie in one file
-        else:
-            yield (name,), serialized({"0": plain})
-    if small:
-        yield tuple(small), serialized({str(number): tensor for number, tensor in enumerate(small.values())})
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same to the last bit, the signs of their zeros too. False where that takes long."""
+    if (one.device, one.dtype, one.shape) != (other.device, other.dtype, other.shape):
+        return False
+    if not (one.is_contiguous() and other.is_contiguous()):
+        return False
+    return torch.equal(*(tensor.detach().view(-1).view(torch.uint8) for tensor in (one, other)))

@@ -35,9 +35,7 @@ def show(file: Path, form: str, measures: bool = False) -> int:
             if not session.steps:
                 return say(f"{file}: no recipe: no operation was finished", BAD)
             title = header.title.strip() or file.stem
-            print(
-                recipe.write(recipe.Recipe(title=title, steps=tuple(step.operation for step in session.steps))), end=""
-            )
+            print(recipe.write(recipe.of(title, (step.operation for step in session.steps))), end="")
         case _:
             print_lines(_measures_lines(session) if measures else _session_lines(header, session))
     return SAME

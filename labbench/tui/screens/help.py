@@ -28,7 +28,7 @@ TERMS: tuple[tuple[str, str], ...] = (
     ("point", "a change of the model, where one can go again (h), and from where one can go on another way."),
     (
         "history",
-        "the tree of points: ▸ where one stands, above it what led there, ↶ where redo leads, ├ other branches.",
+        "the tree of points: ▸ where one stands, above it what led there; ↶ where redo leads; ├ other branches.",
     ),
     ("macro accuracy", "mean of the accuracies of all classes, each counting the same however many images it has."),
     ("worst class", "the class with the lowest accuracy: pruning often hurts it first, unseen in the average."),

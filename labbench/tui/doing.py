@@ -27,6 +27,7 @@ from labbench.session.series import Steps, gradual
 from labbench.tui.actions import in_help
 from labbench.tui.groups import told
 from labbench.tui.screens.about import AboutScreen
+from labbench.tui.screens.chapters import ChaptersScreen
 from labbench.tui.screens.form import OperationForm
 from labbench.tui.screens.help import HelpScreen
 from labbench.tui.screens.log import LogScreen
@@ -193,6 +194,20 @@ def show_groups(app: "LabbenchApp", event: Grouped) -> None:
     app.push_screen(Reader("Cut together", told(event.groups, row.name if row else "")))
 
 
+def chapters(app: "LabbenchApp") -> None:
+    """Ask where in the recording to go."""
+    playback = app.playback
+    assert playback is not None
+    playback.player.pause()
+
+    def take(step: int | None) -> None:
+        if step is not None:
+            playback.go(step)
+            app.touch()
+
+    app.push_screen(ChaptersScreen(playback.player.recording, len(playback.session.steps)), take)
+
+
 def log(app: "LabbenchApp") -> None:
     """Show the log."""
     app.push_screen(LogScreen(app.log_path, app.shown.session))
@@ -256,6 +271,11 @@ DOING: dict[str, Doing] = {
     "back": lambda app: app.play("back"),
     "faster": lambda app: app.play("faster"),
     "slower": lambda app: app.play("slower"),
+    "chapters": chapters,
+    "notes": lambda app: app.play("notes"),
+    "clock": lambda app: app.play("clock"),
+    "take_over": lambda app: app.ask_to_take_over(),
+    "big": lambda app: app.bench.toggle_big(),
     "read": read,
     "log": log,
     "restart": lambda app: app.desk.restore() if app.desk.worker == "unrestored" else app.start_worker(),

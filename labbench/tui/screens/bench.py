@@ -12,10 +12,13 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
+from labbench.session.chapters import chapters
 from labbench.session.session import Session
 from labbench.tui.actions import bindings, footer
 from labbench.tui.situation import Situation
+from labbench.tui.widgets.big_figures import BigFigures
 from labbench.tui.widgets.caption import strip
+from labbench.tui.widgets.card import Card, Guess
 from labbench.tui.widgets.columns import LEGEND, Changes
 from labbench.tui.widgets.curves import KINDS, Curves
 from labbench.tui.widgets.heading import heading
@@ -48,6 +51,8 @@ class BenchScreen(Screen[None]):
         self.pane = "layers"
         self.table = LayerTable(id="table")
         self.picture = Curves(id="picture")
+        self.big = BigFigures(id="big")
+        self.card = Card(id="card")
         self._history = History(id="steps")
         self._prompt = Prompt(id="prompt")
         self._layers = Vertical(id="layers", classes="pane")
@@ -74,6 +79,8 @@ class BenchScreen(Screen[None]):
                     yield self.picture
                 with Vertical(id="history", classes="pane"):
                     yield self._history
+        yield self.big
+        yield self.card
         yield self._lines["strip"]
         yield self._lines["status"]
         yield self._keys["keys"]
@@ -90,6 +97,7 @@ class BenchScreen(Screen[None]):
         if version != self._version:
             self._version = version
             self._history.show(entries(session))
+        self._show_large(session, situation)
         self._lines["heading"].show(lambda width: heading(session, situation, width))
         self._lines["totals"].show(lambda width: totals(session, width))
         self._lines["strip"].show(lambda width: strip(session, situation, width))
@@ -97,6 +105,16 @@ class BenchScreen(Screen[None]):
         keys = [Key(action.key, action.title, action.name) for action in footer(situation)]
         self._keys["keys"].show(keys, [HELP])
         self._show_choices()
+
+    def _show_large(self, session: Session, situation: Situation) -> None:
+        if self.has_class("-big"):
+            self.big.show(session)
+        if (playing := situation.playing) is None:
+            return
+        found = chapters(session)
+        title = f"{len(found)} · {found[-1].title}" if found else "Note"
+        self.card.show(playing, title)
+        self.set_class(self.card.told, "-told")
 
     @on(LayerTable.Changed)
     def _show_choices(self) -> None:
@@ -115,6 +133,25 @@ class BenchScreen(Screen[None]):
             self._layers.border_title = Content(title)
 
     # parts
+
+    def toggle_big(self) -> None:
+        """A few figures in large instead of the panes, or the panes again."""
+        self.toggle_class("-big")
+        if self.has_class("-big"):
+            self.big.show(self._session)
+        elif not self.card.asking:
+            self.call_after_refresh(self.show_pane, self.pane)
+
+    @on(Guess.Left)
+    def _answered(self) -> None:
+        if self.has_class("-big"):
+            self.set_focus(None)
+        else:
+            self.show_pane(self.pane)
+
+    @on(Guess.Passed)
+    def _passed(self, event: Guess.Passed) -> None:
+        self._do(event.action)
 
     def choose_curves(self, kind: str) -> None:
         """Show another picture; in a small terminal, its pane."""

@@ -148,7 +148,7 @@ def lenet_events():
 
 
 OPENING = Note(
-    text="# Zeros and time\n\nHalf of the weights go. **Nothing** gets faster:\n\n- zeros are *stored*\n- and `multiplied`",
+    text="# Zeros and time\n\nHalf of it goes. **Nothing** gets faster:\n\n- zeros are *stored*\n- and `multiplied`",
     chapter="Zeros",
 )
 QUESTION = Note(

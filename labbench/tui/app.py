@@ -335,7 +335,8 @@ class LabbenchApp(App[None]):
         self.playback = None
         self.presenter.shown = False
         self.desk = Desk(record, self._send, self.say, self._ask_to_run)
-        self.switch_screen(BenchScreen(self.do))
+        self.add_mode("bench", lambda: BenchScreen(self.do))
+        self.switch_mode("bench")
         self.say(f"yours now: {path.name} goes on from here")
         self.start_worker()
         self.touch()

@@ -42,7 +42,7 @@ class BenchScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("bench")]
     AUTO_FOCUS = "#table"
     HORIZONTAL_BREAKPOINTS = [(0, "-small"), (110, "-normal"), (160, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-high")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-high"), (34, "-tall")]
 
     def __init__(self, do: Callable[[str], None]) -> None:
         """`do` does an action of the registry, at once: the next key may already be for what it opens."""

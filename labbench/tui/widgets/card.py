@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import events, on
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from textual.widgets import Markdown
 
 SHARE = 0.6  # of the screen's rows at most: the rest is the bench
-FRAME = 2
 NAMES = {"accuracy": "accuracy", "sparsity": "sparsity", "parameters": "parameters that are not zero", "macs": "MACs"}
 
 
@@ -51,6 +49,10 @@ class Guess(Input):
         """Only what numbers are made of is typed."""
         letters = self.LETTERS if self.value else self.LETTERS[:10]
         return character is not None and character in letters
+
+    async def _on_key(self, event: events.Key) -> None:
+        if event.is_printable and not self.check_consume_key(event.key, event.character):
+            event.prevent_default()  # it goes on to the screen
 
     def action_cursor_right(self, select: bool = False) -> None:
         """Within the text; without any, the next step."""
@@ -82,6 +84,7 @@ class Card(Vertical):
     }
     Card #words { height: auto; scrollbar-size-vertical: 1; }
     Card Markdown { padding: 0 1; max-width: 100; }
+    Card Markdown MarkdownH1 { content-align: left middle; }
     Card Markdown > *:first-child { margin-top: 0; }
     Card Markdown > *:last-child { margin-bottom: 0; }
     Card #question { height: auto; padding: 0 1; text-style: bold; max-width: 102; }
@@ -111,14 +114,6 @@ class Card(Vertical):
         self._verdict = Static("", id="verdict", markup=False)
         self._words = VerticalScroll(id="words", can_focus=False)
 
-    def compose(self) -> ComposeResult:
-        """The words, the question, the line for the answer, the verdict."""
-        yield self._words
-        yield self._question
-        yield self._guess
-        yield self._advice
-        yield self._verdict
-
     @property
     def told(self) -> bool:
         """Whether anything is told."""
@@ -132,6 +127,8 @@ class Card(Vertical):
             return
         self._shown = (told, playing.step, asking)
         self._told, self.asking = told, asking
+        if told and not self.children:  # the first picture needs none of it
+            self.mount(self._words, self._question, self._guess, self._advice, self._verdict)
         had = self._guess.has_focus
         self.display = told is not None
         note = told if isinstance(told, Note) else None
@@ -173,14 +170,14 @@ class Card(Vertical):
 
     def _judge(self) -> None:
         if isinstance(self._told, tuple):
-            rows = max(round(self.screen.size.height * SHARE) - FRAME, 4)
-            self._verdict.update(verdict_text(self._told, max(self.size.width - 6, 20), rows))
+            rows = max(round(self.screen.size.height * SHARE) - self.gutter.height, 4)
+            self._verdict.update(verdict_text(self._told, max(self.content_size.width - 2, 20), rows))
 
     def _fit(self) -> None:
         """Give the words what the question leaves of the share."""
         if not self.display:
             return
-        limit = max(round(self.screen.size.height * SHARE), 6) - FRAME
+        limit = max(round(self.screen.size.height * SHARE), 6) - self.gutter.height
         others = sum(one.outer_size.height for one in (self._question, self._guess, self._advice) if one.display)
         self._words.styles.max_height = max(limit - others, 1)
         self.call_after_refresh(self._remark)

@@ -163,6 +163,8 @@ def command_parser(name: str) -> argparse.ArgumentParser:
             help="the file to write; its ending says the format",
         )
         parser.add_argument("--force", action="store_true", help="replace the file if it is there")
+    if name == "play":
+        _data_dir(parser)
     if name in ("replay", "run", "export"):
         parser.add_argument(
             "--trust-code", action="store_true", help="run the code of a model of your own that the file names"
@@ -278,7 +280,7 @@ def _play(given: argparse.Namespace) -> int:
         return code
     from labbench.tui.app import main as start
 
-    return start(recording=session, session_path=given.file)
+    return start(recording=session, session_path=given.file, data_dir=given.data_dir)
 
 
 def _no_terminal() -> int:

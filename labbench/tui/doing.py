@@ -172,9 +172,9 @@ def read(app: "LabbenchApp") -> None:
     entry, row, words = bench.entry(), bench.table.current, latest_note(app.shown.session)
     if entry:
         text = "\n\n".join([entry.full or entry.words, *entry.remarks])
-        app.push_screen(Reader(f"{entry.number} {'note' if entry.full else 'operation'}", text))
+        app.push_screen(Reader(f"{entry.number} {'note' if entry.full else 'operation'}", text, bool(entry.full)))
     elif app.playback and words:
-        app.push_screen(Reader("Note", words))
+        app.push_screen(Reader("Note", words, note=True))
     elif row:
         found = measures_of(app.shown.session)
         words = "\n".join([describe(row), *(measured(row, found) if row.prunable else [])])

@@ -1,7 +1,7 @@
 """The presenter's clock: how long the presentation has lasted, pauses and questions too, and the time of day."""
 
-import time
 from datetime import datetime
+from time import monotonic
 
 from labbench.tui.words import clock
 
@@ -11,7 +11,7 @@ class PresenterClock:
 
     def __init__(self) -> None:
         self.shown = False
-        self._began = time.monotonic()
+        self._began = monotonic()
         self._told = ""
 
     @property
@@ -19,7 +19,7 @@ class PresenterClock:
         """ "12:34 · 15:07", or "" where it is hidden."""
         if not self.shown:
             return ""
-        return f"{clock(time.monotonic() - self._began)} · {datetime.now():%H:%M}"
+        return f"{clock(monotonic() - self._began)} · {datetime.now():%H:%M}"
 
     def moved(self) -> bool:
         """Whether the words are others than the last time."""

@@ -138,7 +138,8 @@ def _before(session: Session, now: Snapshot) -> Snapshot:
 
 
 def _accuracy(session: Session, now: Snapshot) -> Figure:
-    split = next((split for split in reversed(SPLITS) if split in now.accuracy), "")
+    evaluated = getattr(session.steps[-1].operation, "split", "") if session.steps else ""
+    split = next((split for split in (evaluated, *SPLITS) if split in now.accuracy), "")
     measured = [
         step.snapshot.accuracy[split].top1
         for step in session.steps

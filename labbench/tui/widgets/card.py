@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import events, on
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
@@ -114,6 +115,14 @@ class Card(Vertical):
         self._verdict = Static("", id="verdict", markup=False)
         self._words = VerticalScroll(id="words", can_focus=False)
 
+    def compose(self) -> ComposeResult:
+        """The words, the question, the line for the answer, the verdict."""
+        yield self._words
+        yield self._question
+        yield self._guess
+        yield self._advice
+        yield self._verdict
+
     @property
     def told(self) -> bool:
         """Whether anything is told."""
@@ -123,12 +132,11 @@ class Card(Vertical):
         """Tell what there is to tell where a player stands; it asks only while it is paused."""
         told = playing.told
         asking = isinstance(told, Note) and bool(told.ask) and playing.paused
-        if (told, playing.step, asking) == self._shown:
+        now = (told, playing.step, asking, playing.guesses)
+        if now == self._shown:
             return
-        self._shown = (told, playing.step, asking)
+        self._shown = now
         self._told, self.asking = told, asking
-        if told and not self.children:  # the first picture needs none of it
-            self.mount(self._words, self._question, self._guess, self._advice, self._verdict)
         had = self._guess.has_focus
         self.display = told is not None
         note = told if isinstance(told, Note) else None
@@ -148,7 +156,7 @@ class Card(Vertical):
 
     def _tell(self, note: Note, guesses: tuple[float, ...]) -> None:
         if self._markdown is None:
-            self._markdown = make_markdown(printable(note.text))
+            self._markdown = make_markdown(note.text)
             self._words.mount(self._markdown)
         else:
             self._markdown.update(printable(note.text))
@@ -171,7 +179,8 @@ class Card(Vertical):
     def _judge(self) -> None:
         if isinstance(self._told, tuple):
             rows = max(round(self.screen.size.height * SHARE) - self.gutter.height, 4)
-            self._verdict.update(verdict_text(self._told, max(self.content_size.width - 2, 20), rows))
+            columns = max(self.screen.size.width - self.gutter.width - 2, 20)
+            self._verdict.update(verdict_text(self._told, columns, rows))
 
     def _fit(self) -> None:
         """Give the words what the question leaves of the share."""
@@ -217,7 +226,7 @@ def make_markdown(text: str) -> "Markdown":
 
     from labbench.tui.prose import parser
 
-    return Markdown(text, parser_factory=parser, open_links=False)
+    return Markdown(printable(text), parser_factory=parser, open_links=False)
 
 
 def written(value: float, figure: str) -> str:

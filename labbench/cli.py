@@ -216,6 +216,8 @@ def command_parser(name: str) -> argparse.ArgumentParser:
             help="the file to write; its ending says the format",
         )
         parser.add_argument("--force", action="store_true", help="replace the file if it is there")
+    if name == "play":
+        _data_dir(parser)
     if name in ("replay", "run", "export"):
         _computing(parser)
     return parser
@@ -444,7 +446,7 @@ def _play(given: argparse.Namespace) -> int:
         return code
     from labbench.tui.start import main as start
 
-    return start(recording=session, session_path=given.file)
+    return start(recording=session, session_path=given.file, data_dir=given.data_dir)
 
 
 def _no_terminal() -> int:

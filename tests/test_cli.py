@@ -15,11 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from labbench import cli, client, folders, listing
+from labbench import cli, client, folders, listing, repeat
+from labbench.headless import Stopped
 from labbench.session import jsonl, recipe
 from labbench.session.catalogue import shipped
 from labbench.session.operations import Finetune, Load, Note
+from labbench.session.session import Session
 from labbench.session.spread import Spread
+from labbench.verify import Plan
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
 
@@ -237,6 +240,30 @@ def test_a_session_is_repeated_over_seeds_and_carries_the_spread(run: Run, sessi
     header = jsonl.read(session)[0]
     assert header.tolerance[3]["validation"].n == 3 and 2 not in header.tolerance
     assert run("replay", session, "--check")[1][-1] == "7 steps: 7 identical"
+
+
+@pytest.mark.parametrize("stop", [Stopped, KeyboardInterrupt])
+def test_seeds_that_were_done_before_a_stop_are_printed(
+    run: Run, session: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    do_again = repeat.do_again
+
+    async def at_last_stopped(plan: Plan, *arguments: object, **options: object) -> Session:
+        if plan.operations[0].seed == 2:  # type: ignore[union-attr]
+            raise stop
+        return await do_again(plan, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(repeat, "do_again", at_last_stopped)
+    code, out, err = run("replay", session, "--repeat", 4, "--until", 3)
+    assert code == 130 and "stopped; 2 of 4 seeds were done" in err
+    assert out[3].split()[0] == "3" and out[3].endswith("2")
+
+
+def test_a_seed_that_fails_counts_as_far_as_it_came(run: Run, session: Path) -> None:
+    edit(session, '{"op":"prune","layers":["*"]', '{"op":"prune","layers":["nope"]')
+    code, out, err = run("replay", session, "--repeat", 2)
+    assert code == 1 and "seed 1, 2 of 2: step 4, prune nope" in err
+    assert out[3].endswith("2") and "62.00 ± 0.00 %" in out[3]
 
 
 def test_the_spread_that_a_file_carries_widens_the_tolerance_elsewhere_only(run: Run, session: Path) -> None:

@@ -2,6 +2,7 @@
 epoch, the end. Frozen layers do not move by one bit, pruned weights stay exactly zero, clusters stay equal."""
 
 import copy
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ from labbench.bench.run import (
 )
 from labbench.bench.schedules import lr_factor
 from labbench.bench.state import BATCH_NORM, State, is_frozen, weight_of
-from labbench.bench.ways import choose
+from labbench.bench.ways import MOST_TRIED, choose
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
 
@@ -55,7 +56,7 @@ def finetune(
     stop. Raises `BenchError` if there is nothing to train or to resume, or the loss is no longer finite; `Stopped`
     before any step.
     """
-    run = begun(operation, state, stopped)
+    run = begun(operation, state, report, stopped)
     operation = run.operation
     epoch, broken = run.measured, False
     try:
@@ -88,7 +89,7 @@ def finetune(
     return finished, operation, (*run.remarks, remark) if operation.keep == "best" else tuple(run.remarks)
 
 
-def begun(operation: Finetune, state: State, stopped: Callable[[], bool]) -> Run:
+def begun(operation: Finetune, state: State, report: Report, stopped: Callable[[], bool]) -> Run:
     """The run at its first step, computing as it was asked to or as a few steps of each way show; or where it stopped.
 
     Raises `Stopped`.
@@ -97,7 +98,13 @@ def begun(operation: Finetune, state: State, stopped: Callable[[], bool]) -> Run
         return resumed(operation, state)
     device = device_of(operation, state)
     steps = operation.steps or steps_of(operation, state, device) * operation.epochs
-    timed = partial(timed_steps, state=state, stopped=stopped)
+    tried = itertools.count(1)
+
+    def timed(way: Finetune) -> Iterator[float]:
+        for seconds in timed_steps(way, state, stopped):
+            report(Progress(phase="try", fraction=next(tried) / MOST_TRIED))
+            yield seconds
+
     operation, remarks = choose(operation, steps, device, timed)
     run = set_up(operation, state)
     run.remarks += remarks

@@ -50,7 +50,7 @@ class Progress(Event, frozen=True):
     """How far the running operation is. At most ten a second."""
 
     phase: str
-    """train, measure, cut, cluster, recalibrate, download, convert, check, restore: one word for the bar."""
+    """try, train, measure, cut, cluster, recalibrate, download, convert, check, restore: one word for the bar."""
     fraction: float
     """Of the whole operation, 0 to 1."""
     epoch: int = 0

@@ -145,7 +145,7 @@ def test_a_learning_rate_in_a_tensor_changes_in_place() -> None:
 def test_a_graph_on_a_gpu_trains_as_the_step_does(small: Small, how: Any) -> None:
     first = (Prune(amount=0.5), Cluster(layers=("layer2.0.conv2",), k=4), Freeze(layers=("conv1", "layer1")))
     state = do(small(), *first)
-    run = training.begun(Finetune(**FAST, **how, device="cuda"), state, lambda: False)
+    run = training.begun(Finetune(**FAST, **how, device="cuda"), state, lambda _: None, lambda: False)
     training.train_step(run, next(training.batches(run)))
     assert run.captured, run.remarks
     made = do(state, Finetune(**FAST, **how, device="cuda"))

@@ -21,6 +21,7 @@ Read = TypeVar("Read")
 
 HEADLESS = """headless commands (each has --help):
   labbench replay FILE [--check]       do a session's operations again; --check gives a verdict for each
+                                       (--from N, --until N, --set STEP.FIELD=VALUE, --repeat SEEDS)
   labbench run RECIPE [--out FILE]     do a recipe's operations
   labbench show FILE [--recipe]        what a session did and what the model is now
   labbench compare FILE[@POINT] FILE[@POINT] …   models side by side: points of one session, or of several
@@ -215,6 +216,8 @@ def command_parser(name: str) -> argparse.ArgumentParser:
             help="the file to write; its ending says the format",
         )
         parser.add_argument("--force", action="store_true", help="replace the file if it is there")
+    if name == "play":
+        _data_dir(parser)
     if name in ("replay", "run", "export"):
         _computing(parser)
     return parser
@@ -443,7 +446,7 @@ def _play(given: argparse.Namespace) -> int:
         return code
     from labbench.tui.start import main as start
 
-    return start(recording=session, session_path=given.file)
+    return start(recording=session, session_path=given.file, data_dir=given.data_dir)
 
 
 def _no_terminal() -> int:

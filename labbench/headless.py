@@ -165,7 +165,7 @@ class Bench:
             match event:
                 case Finished() | Restored() | Exported():
                     return
-                case Failed() if event.operation is not None or isinstance(request, Restore | Export):
+                case Failed():  # of what is asked one at a time it is the answer, even where it could not be read
                     self.stop_if_asked()
                     raise Refused(event.error)
                 case Died():

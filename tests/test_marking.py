@@ -21,6 +21,7 @@ Check = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def check(capsys: pytest.CaptureFixture[str]) -> Check:
     def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
         code = cli.main(["check", *map(str, arguments)])
         out, err = capsys.readouterr()
         return code, out, err

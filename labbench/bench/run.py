@@ -12,6 +12,7 @@ from msgspec.structs import asdict
 from msgspec.structs import replace as with_fields
 from torch import Tensor, nn
 
+from labbench.bench.captured import Captured
 from labbench.bench.crops import Crops
 from labbench.bench.devices import pick
 from labbench.bench.errors import BenchError
@@ -73,14 +74,19 @@ class Run:
     """The last epoch whose validation figures are known."""
     features: Tensor | None = None
     """What the frozen beginning gives for each training image, where that is kept; `network` is then the rest."""
+    may_capture: bool = False
+    """Whether a step may still be tried to be captured."""
+    captured: Captured[Tensor] | None = None
+    capturing: bool = False
+    remarks: list[str] = field(default_factory=list)
+    """How it computes, in words, where that was not asked for."""
     began: float = 0.0
     reported: float = 0.0
 
     @cached_property
-    def crops(self) -> Crops | None:
-        """The training images, where they are augmented."""
-        images = self.state.data.on(self.device)["train"][0]
-        return Crops(images, borders(self.state.data)) if self.operation.augment else None
+    def crops(self) -> Crops:
+        """The training images with their borders."""
+        return Crops(self.state.data.on(self.device)["train"][0], borders(self.state.data))
 
 
 def set_up(operation: Finetune, state: State) -> Run:
@@ -116,7 +122,7 @@ def set_up(operation: Finetune, state: State) -> Run:
         network=network_of(operation, state, model),
         device=device,
         trained=trained,
-        optimizer=optimizer_of(operation, trained),
+        optimizer=optimizer_of(operation, trained, device),
         scaler=torch.amp.GradScaler(device.type, enabled=scaled),
         teacher=teacher_of(operation, state, device),
         penalty=penalty_of(operation, state, model),
@@ -126,6 +132,7 @@ def set_up(operation: Finetune, state: State) -> Run:
         generator=generator,
         drawn=generator.get_state(),
         steps=steps,
+        may_capture=device.type == "cuda" and operation.engine == "fast" and not scaled,
         totals=torch.zeros(3, device=device),
         began=time.perf_counter(),
     )
@@ -210,7 +217,10 @@ def resumed(operation: Finetune, state: State) -> Run:
         raise BenchError(f"steps must be at least {settings.steps}: the run was stopped there")
     run = set_up(with_fields(settings, resume=True, steps=steps), state)
     run.model.load_state_dict(paused.weights)
+    rates = [group["lr"] for group in run.optimizer.param_groups]
     run.optimizer.load_state_dict(copied(paused.optimizer))  # it takes tensors as they are and moves them in place
+    for group, rate in zip(run.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate  # each step sets its own, where it lies
     run.scaler.load_state_dict(dict(paused.scaler))
     run.plateau = Plateau(*paused.plateau)
     run.generator.set_state(paused.drawn)

@@ -248,6 +248,13 @@ ACTIONS: tuple[Action, ...] = (
         "Show every measure: the model, its layers, each class against the dense model, the confusion matrix.",
         "Curves",
     ),
+    Action(
+        "big",
+        ("B",),
+        "big",
+        "Show accuracy, sparsity, parameters and MACs in digits as large as the terminal, or the panes again.",
+        "Panes",
+    ),
     Action("pane_next", ("tab", "]"), "next pane", "Go to the next pane; in a small terminal, show it.", "Panes"),
     Action("pane_previous", ("shift+tab", "["), "previous pane", "Go to the pane before.", "Panes"),
     # session
@@ -306,6 +313,38 @@ ACTIONS: tuple[Action, ...] = (
     Action("back", ("left",), "previous step", "Go back by one operation and pause.", "Player", PLAYER),
     Action("faster", ("+", "="), "faster", "Play faster.", "Player", PLAYER),
     Action("slower", ("-",), "slower", "Play slower.", "Player", PLAYER),
+    Action(
+        "chapters",
+        ("c",),
+        "chapters",
+        "List the chapters and steps, and go to any of them at once, forward or back.",
+        "Player",
+        PLAYER,
+    ),
+    Action(
+        "notes",
+        ("n",),
+        "pause at notes",
+        "Pause where a note is reached, or play on; questions are only asked where it pauses.",
+        "Player",
+        PLAYER,
+    ),
+    Action(
+        "clock",
+        ("t",),
+        "clock",
+        "Show or hide the presenter's clock: since the start, pauses too, and the time of day.",
+        "Player",
+        PLAYER,
+    ),
+    Action(
+        "take_over",
+        ("T",),
+        "take over",
+        "Make a live bench of the recording as far as it was played, in a session file of its own.",
+        "Player",
+        PLAYER,
+    ),
     # program
     Action("read", ("enter",), "read", "Read in full what the cursor is on: a layer, an operation, a note.", "Program"),
     Action("log", ("l",), "log", "Show the log and the events of this session.", "Program"),
@@ -341,7 +380,7 @@ MOVES: tuple[tuple[str, tuple[str, ...], str], ...] = (
 MOVES_HELP = "In the layers and the history; the mouse's wheel and clicks do the same."
 
 FOOTERS: dict[str, tuple[str, ...]] = {
-    "player": ("pause", "forward", "back", "faster", "slower", "read", "filter"),
+    "player": ("pause", "forward", "back", "chapters", "big", "take_over"),
     "running": ("stop", "loss", "accuracy", "filter", "log", "quit"),
     "empty": ("recipe_next", "recipe_all", "restart", "open", "log", "palette", "quit"),
     "history": ("go", "name", "mark", "compare", "undo", "redo", "read"),

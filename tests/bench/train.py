@@ -88,7 +88,7 @@ def state_for(case: Case, done: tuple[Operation, ...]) -> State:
 
 def bench_side(operation: Finetune, state: State) -> tuple[Side, str]:
     """An epoch of the bench, as it trains, and how it was chosen to train."""
-    run, _ = begun(operation, state, never)
+    run = begun(operation, state, never)
     keep_features(run)
     epoch = 0
 

@@ -25,7 +25,7 @@ def heading(session: Session, situation: Situation, width: int) -> Text:
 
 
 def _record(session: Session, situation: Situation, room: int) -> str:
-    done = plural(len(session.steps), "operation")
+    done = situation.clock or plural(len(session.steps), "operation")
     if situation.playing:
         sign, name = "▶", situation.file or session.title or "recording"
     elif situation.recording:

@@ -343,4 +343,5 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
         return False
     if not (one.is_contiguous() and other.is_contiguous()):
         return False
-    return torch.equal(*(tensor.detach().view(-1).view(torch.uint8) for tensor in (one, other)))
+    words = torch.int32 if one.element_size() == 4 else torch.uint8  # as numbers, 0 and −0 would be equal
+    return torch.equal(*(tensor.detach().view(-1).view(words) for tensor in (one, other)))

@@ -143,6 +143,7 @@ class BenchScreen(Screen[None]):
     def toggle_big(self) -> None:
         """A few figures in large instead of the panes, or the panes again."""
         self.toggle_class("-big")
+        self.card.fit()
         if self.has_class("-big"):
             self.big.show(self._session)
         elif not self.card.asking:

@@ -22,7 +22,7 @@ from labbench.tui.words import count, printable, rate
 if TYPE_CHECKING:
     from textual.widgets import Markdown
 
-SHARE = 0.6  # of the screen's rows at most: the rest is the bench
+SHARE, SHARE_BESIDE = 0.6, 0.45  # of the screen's rows at most: the rest is the bench, or, with the second, big figures
 NAMES = {"accuracy": "accuracy", "sparsity": "sparsity", "parameters": "parameters that are not zero", "macs": "MACs"}
 
 
@@ -176,9 +176,13 @@ class Card(Vertical):
         kind = f"{name} in %, such as 92.5" if self._told.figure in PERCENT else f"{name}, such as 250k or 1.2M"
         self._advice.update(Content(problem or f"{kind}; several with commas"))
 
+    @property
+    def _share(self) -> int:
+        return round(self.screen.size.height * (SHARE_BESIDE if self.screen.has_class("-big") else SHARE))
+
     def _judge(self) -> None:
         if isinstance(self._told, tuple):
-            rows = max(round(self.screen.size.height * SHARE) - self.gutter.height, 4)
+            rows = max(self._share - self.gutter.height, 4)
             columns = max(self.screen.size.width - self.gutter.width - 2, 20)
             self._verdict.update(verdict_text(self._told, columns, rows))
 
@@ -186,7 +190,7 @@ class Card(Vertical):
         """Give the words what the question leaves of the share."""
         if not self.display:
             return
-        limit = max(round(self.screen.size.height * SHARE), 6) - self.gutter.height
+        limit = max(self._share, 6) - self.gutter.height
         others = sum(one.outer_size.height for one in (self._question, self._guess, self._advice) if one.display)
         self._words.styles.max_height = max(limit - others, 1)
         self.call_after_refresh(self._remark)
@@ -196,8 +200,12 @@ class Card(Vertical):
         answer = "⏎ answers · empty skips" if self.asking else "space goes on"
         self.border_subtitle = Content(f"⏎ reads it all · {answer}" if longer and not self.asking else answer)
 
-    def on_resize(self, event: events.Resize) -> None:
+    def on_resize(self) -> None:
         """Another size, another share."""
+        self.fit()
+
+    def fit(self) -> None:
+        """Take no more room than there is."""
         self._judge()
         self.call_after_refresh(self._fit)
 

@@ -22,6 +22,8 @@ HEADLESS = """headless commands (each has --help):
   labbench run RECIPE [--out FILE]     do a recipe's operations
   labbench show FILE [--recipe]        what a session did and what the model is now
   labbench check FILE… [--tasks FILE]  whether the tasks of sessions were met, a line each
+  labbench sessions [--prune [SIZE]]   the session files, and the sizes of their checkpoints
+  labbench pack FILE / unpack ARCHIVE  a session and its checkpoints in one file, for another machine
   labbench list models|datasets|methods|clusterings|regularizers|operations
   labbench export FILE --to MODEL.safetensors|.pth|.pt|.pt2|.onnx
 and in the terminal:
@@ -90,6 +92,8 @@ def _dispatch(arguments: list[str]) -> int:
             return commands.run(given.file, given.out, given.device, given.data_dir, given.trust_code)
         case "show":
             return listing.show(given.file, given.form, given.measures)
+        case "sessions" | "pack" | "unpack":
+            return _keep(arguments[0], given)
         case "list":
             return listing.catalogue(given.what, given.form)
         case _:
@@ -132,6 +136,9 @@ COMMANDS = {
     "run": "Do a recipe's operations, one line each.",
     "show": "Show what a session did, the layers now, and the sums.",
     "check": "Say whether the tasks of sessions were met, a line each.",
+    "sessions": "List the session files of a folder and the sizes of their checkpoints, or drop checkpoints.",
+    "pack": "Write a session and the checkpoints of its points into one archive, to go on with it on another machine.",
+    "unpack": "Take a session and its checkpoints out of an archive. Everything is checked before anything is written.",
     "list": "List what can be chosen, with knobs, ranges and defaults.",
     "export": "Write a session's final model to a file: weights (.safetensors, .pth, .pt) or a program (.pt2, .onnx).",
 }
@@ -148,6 +155,8 @@ def command_parser(name: str) -> argparse.ArgumentParser:
             "--table", dest="form", action="store_const", const="table", help="models: the table of the README"
         )
         return parser
+    if name in ("sessions", "pack", "unpack"):
+        return _keeping_parser(name, parser)
     if name == "check":
         parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="sessions")
         parser.add_argument(
@@ -186,6 +195,42 @@ def command_parser(name: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _keeping_parser(name: str, parser: Parser) -> Parser:
+    if name == "sessions":
+        parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="instead of labbench's own")
+        parser.add_argument(
+            "--prune",
+            nargs="?",
+            const="",
+            metavar="SIZE",
+            help="drop checkpoints of all sessions, those used longest ago first, until SIZE is left (2GB); "
+            "without SIZE, all that can be computed again",
+        )
+        parser.add_argument("--json", dest="form", action="store_const", const="json", default="text", help="as JSON")
+        return parser
+    if name == "pack":
+        parser.add_argument("file", type=Path, metavar="FILE", help="a session")
+        parser.add_argument("--to", type=Path, metavar="ARCHIVE", help="beside FILE, with .labbench.zip at the end")
+        parser.add_argument("--force", action="store_true", help="replace the archive if it is there")
+    else:
+        parser.add_argument("file", type=Path, metavar="ARCHIVE", help="what labbench pack wrote")
+        parser.add_argument("--to", type=Path, default=Path(), metavar="FOLDER", help="for the session file (here)")
+        parser.add_argument("--force", action="store_true", help="replace the session file if it is there")
+    return parser
+
+
+def _keep(name: str, given: argparse.Namespace) -> int:
+    from labbench import keeping
+
+    match name:
+        case "sessions":
+            return keeping.sessions(given.folder, given.form, given.prune)
+        case "pack":
+            return keeping.pack(given.file, given.to, given.force)
+        case _:
+            return keeping.unpack(given.file, given.to, given.force)
+
+
 def _file_help(name: str) -> str:
     return {"run": "a recipe (.toml)", "show": "a session or a recipe (.toml)"}.get(name, "a session")
 
@@ -216,7 +261,7 @@ def _app(given: argparse.Namespace) -> int:
         return say(str(error), BAD)
     if code := _no_terminal():
         return code
-    from labbench.tui.app import main as start
+    from labbench.tui.start import main as start
 
     try:
         return start(session_path=session_path, load=load, recipe=recipe, data_dir=given.data_dir)
@@ -290,7 +335,7 @@ def _play(given: argparse.Namespace) -> int:
         say(notice)
     if code := _no_terminal():
         return code
-    from labbench.tui.app import main as start
+    from labbench.tui.start import main as start
 
     return start(recording=session, session_path=given.file)
 

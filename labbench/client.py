@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from labbench import folders
+from labbench.priority import stand_back
 from labbench.session.events import AnyEvent, AnyRequest, Died, Failed, Finished, Stop
 from labbench.session.jsonl import decode_event, encode
 from labbench.session.operations import Note
@@ -59,8 +60,9 @@ class Client:
                 stderr=stderr,
                 limit=LINE_LIMIT,
                 env={**PATIENT, **os.environ},
-                start_new_session=True,  # ctrl+c in the terminal is the front end's to handle
+                process_group=0,  # ctrl+c in the terminal is the front end's to handle
             )
+        stand_back(process.pid)  # at once: importing torch keeps a core busy for seconds
         return cls(process, log, log_start)
 
     @property
@@ -99,15 +101,15 @@ class Client:
         if not self._closing:
             yield Died(error=self._obituary(code))
 
-    async def close(self) -> None:
-        """End the worker: at once when idle, within 5 s in any case."""
+    async def close(self, patience: float = TERM_AFTER) -> None:
+        """End the worker: at once when idle, within 5 s in any case. It is asked, and told after `patience` seconds."""
         self._closing = True
         await self.send(Stop())
         if self._process.stdin:
             self._process.stdin.close()
-        for patience, signal_number in ((TERM_AFTER, signal.SIGTERM), (KILL_AFTER - TERM_AFTER, signal.SIGKILL)):
+        for seconds, signal_number in ((patience, signal.SIGTERM), (KILL_AFTER - patience, signal.SIGKILL)):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), patience)
+                await asyncio.wait_for(self._process.wait(), seconds)
             if not self.alive:
                 return
             with contextlib.suppress(ProcessLookupError):

@@ -40,6 +40,8 @@ from labbench.bench.regularizers import REGULARIZERS
 from labbench.bench.state import Data, State
 from labbench.bench.threads import one_thread
 from labbench.bench.timeline import Timeline
+from labbench.priority import stand_back
+from labbench.session import store
 from labbench.session.catalogue import Catalogue, Entry, entry_of, knobs_of, operation_entries, options_type, shipped
 from labbench.session.check import BadInput
 from labbench.session.events import (
@@ -67,8 +69,6 @@ from labbench.session.own import is_own
 
 Options: TypeAlias = tuple[tuple[str, Value], ...]
 
-NICENESS = 10  # keys stay as quick as when idle, for about 3 % of the speed
-CACHE_LIMIT = 4 * 2**30  # bytes of checkpoints: 90 states of a ResNet-18
 AFTER_STOP = 0.5  # seconds that a stopped run may still be measured for
 QUIET = 0.1  # seconds between two reports of the same kind
 
@@ -374,10 +374,10 @@ def main() -> int:
     requests, out = os.dup(0), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # code that asks for input finds none, and takes no request away
     os.dup2(2, 1)
-    os.nice(NICENESS)
+    stand_back()
     torch.backends.cudnn.benchmark = False  # the fastest algorithm of the moment is another one the next time
     torch.backends.cudnn.deterministic = True
-    worker = Worker(out, options.data_dir, Timeline(Cache(options.checkpoints, CACHE_LIMIT)))
+    worker = Worker(out, options.data_dir, Timeline(Cache(options.checkpoints, store.LIMIT)))
     threading.Thread(target=worker.read, args=(requests,), daemon=True).start()
     worker.emit(Ready(environment=environment(), catalogue=shipped()))
     try:

@@ -520,7 +520,7 @@ def test_a_check_says_that_the_code_is_not_that_of_the_recording(run: Run, lesso
 
 def test_a_model_of_ones_own_is_opened_by_its_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
-    monkeypatch.setattr("labbench.tui.app.main", lambda **given: started.append(given) or 0)
+    monkeypatch.setattr("labbench.tui.start.main", lambda **given: started.append(given) or 0)
     monkeypatch.setattr(cli, "_no_terminal", lambda: 0)
     assert run("--model", "net.py:build", "--option", "width=8")[0] == 0
     assert started[0]["load"] == Load(model="net.py:build", dataset="digits", options={"width": 8})

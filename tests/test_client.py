@@ -119,6 +119,13 @@ async def test_a_worker_that_cannot_be_started_is_an_os_error(start: Start) -> N
         await start(["/nowhere/python"])
 
 
+async def test_a_worker_stands_back_where_that_is_weighed_and_hears_no_ctrl_c(start: Start) -> None:
+    client, _ = await start([sys.executable, "-c", "input()"])
+    assert os.getpriority(os.PRIO_PROCESS, client.pid) >= 10
+    assert os.getsid(client.pid) == os.getsid(0)  # niceness counts only within a session
+    assert os.getpgid(client.pid) != os.getpgid(0)  # ctrl+c goes to the front end's group
+
+
 async def test_stop_ends_a_run_that_keeps_what_was_learned(start: Start) -> None:
     client, events = await start()
     await until(events, Ready)

@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from labbench.client import Player
 from labbench.session import jsonl, recipe
 from labbench.session.events import Finished, Metric, Progress, Sparsity
-from labbench.session.operations import Cluster, Finetune, Freeze, Load, Note, Prune, Unprune
+from labbench.session.operations import PLAIN, Cluster, Finetune, Freeze, Load, Note, Prune, Unprune
 from labbench.session.session import Session
 from labbench.session.snapshot import LayerRow, Snapshot
 
@@ -66,7 +67,8 @@ def test_there_is_a_lesson_on_masks_and_one_on_structure() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recording_holds_what_its_recipe_says(name: str) -> None:
     written, session = recipe.read(FOLDER / f"{name}.toml"), recorded(name)
-    assert tuple(step.operation for step in session.steps) == written.steps
+    done = tuple(replace(o, **PLAIN) if isinstance(o, Finetune) else o for o in written.steps)  # none is long enough
+    assert tuple(step.operation for step in session.steps) == done
     assert session.title == written.title
 
 

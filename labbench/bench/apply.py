@@ -214,7 +214,7 @@ def prune(operation: Prune, state: State, tools: Tools) -> Applied:
             if method.GRANULARITY == "weight":
                 made, remarks = pruning.zero(operation, state, chosen)
             else:
-                made, remarks = cutting.cut(operation, state, chosen, found)
+                made, remarks = cutting.cut(operation, state, chosen, found, tools.report, tools.stopped)
     except NothingLeft as error:
         if not operation.lenient:
             raise

@@ -1,6 +1,7 @@
-"""States as files of weights: a plain state_dict with a record in the metadata that rebuilds structure, masks and
-clusters. Exports and checkpoints are the same kind of file; none of them can run code."""
+"""States as weights and a record that rebuilds structure, masks and clusters: in a file, a plain state_dict with the
+record in its metadata; in the cache, tensor by tensor. None of it can run code."""
 
+import json
 import os
 import re
 from collections import Counter, OrderedDict
@@ -15,20 +16,26 @@ import msgspec
 import torch
 from msgspec import Struct
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialized
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from labbench.bench import foreign, surgery
 from labbench.bench import paused as runs
 from labbench.bench.errors import BenchError
+from labbench.bench.measure import fingerprint
+from labbench.bench.paused import Paused
 from labbench.bench.state import Kept, State
+from labbench.session.keys import UNKNOWN
 from labbench.session.operations import Load
 from labbench.session.snapshot import Accuracy
+from labbench.session.store import RUN, Entry, Store
 
 FORMAT = 1
 RECORD = "labbench"  # the key in the metadata
 VALUES = "labbench last values of "  # before the name of a layer; no module is called so
 PICKLED = (".pth", ".pt")
+SMALL = 4096  # bytes below which tensors share a file: each would take a block of the disk anyway
 
 
 class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -225,47 +232,87 @@ def _shape(tensor: Tensor | None) -> Any:
 
 
 class Cache:
-    """Checkpoints on disk by key; a cache: what is missing can be computed again."""
+    """Checkpoints on disk by key, each tensor once; a cache: what is missing can be computed again."""
 
     def __init__(self, folder: Path, limit: int) -> None:
-        """`limit` in bytes: the files that were used longest ago go first."""
-        self.folder, self.limit = folder, limit
-
-    def path(self, key: str) -> Path:
-        """The file of a key."""
-        return self.folder / f"{key}.safetensors"
+        """`limit` in bytes: the states that were used longest ago go first."""
+        self.store, self.limit = Store(folder), limit
 
     def put(self, key: str, state: State) -> None:
         """Keep a state. A folder that cannot be written costs recomputing, not the run."""
-        with suppress(BenchError, OSError):  # another session may clear the same folder
-            save(state, self.path(key), values=True)
-            if state.paused:
-                runs.save(state.paused, self._run(key))
-            files = sorted(self.folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime, reverse=True)
-            total = 0
-            for file in files:
-                run = self._run(file.stem)
-                total += file.stat().st_size + (run.stat().st_size if run.exists() else 0)
-                if total > self.limit and file != self.path(key):
-                    file.unlink(missing_ok=True)
-                    run.unlink(missing_ok=True)
+        if state.paused:
+            self.put_run(key, state.paused)
+        values = {f"{VALUES}{name}": value for name, value in state.values.items()}
+        self._put(key, record_of(state), {**state.model.state_dict(), **values})
 
     def get(self, key: str, fresh: Callable[[], State]) -> State | None:
-        """The state of a key on the device and data of a freshly loaded one, or None if it is not there or broken."""
-        path = self.path(key)
-        if not path.exists():
+        """The state of a key on the device and data of a freshly loaded one, or None if it is not there or broken.
+
+        One that was computed on another machine must have the fingerprint in its key.
+        """
+        entry = self.store.get(key)
+        if entry is None:
             return None
         try:
-            tensors, record = read(path)
-            if record is None:
-                return None
-            filled = fill(fresh(), tensors, record, path)
-            os.utime(path)
-        except (BenchError, OSError):
+            tensors, record = self._tensors(entry), msgspec.json.decode(entry.text, type=Record)
+            state = fresh()
+        except (BenchError, OSError, ValueError, SafetensorError):
             return None
-        paused = runs.read(self._run(key))
-        return replace(filled, frozen=frozenset(record.frozen), accuracy=dict(record.accuracy), paused=paused)
+        try:
+            filled = fill(state, tensors, record, self.store.path(key))
+        except Exception:  # noqa: BLE001  # whatever the numbers of a stranger's record provoke
+            return None
+        filled = replace(filled, frozen=frozenset(record.frozen), accuracy=dict(record.accuracy))
+        mark = key.rpartition("-")[2]
+        if not entry.here and mark not in (UNKNOWN, fingerprint(filled)):
+            return None
+        self.store.use(key)
+        return replace(filled, paused=self.get_run(key))
 
-    def _run(self, key: str) -> Path:
-        """The file of the run that was stopped and left the state of this key."""
-        return self.folder / f"{key}.paused"
+    def put_run(self, key: str, paused: Paused) -> None:
+        """Keep a run that was stopped, or is under way, by the name of a state, which need not be there."""
+        tensors: dict[str, Tensor] = {}
+        nest = runs.without_tensors(runs.content_of(paused), tensors)
+        self._put(f"{key}{RUN}", json.dumps(nest), tensors)
+
+    def get_run(self, key: str) -> Paused | None:
+        """The run of a name; None if it is not there or broken."""
+        entry = self.store.get(f"{key}{RUN}")
+        if entry is None:
+            return None
+        try:
+            found = runs.from_content(runs.with_tensors(json.loads(entry.text), self._tensors(entry)))
+        except Exception:  # noqa: BLE001  # whatever a stranger's nest provokes
+            return None
+        self.store.use(f"{key}{RUN}")
+        return found
+
+    def drop_run(self, key: str) -> None:
+        """Forget a run."""
+        with suppress(OSError):
+            self.store.drop(f"{key}{RUN}")
+
+    def _put(self, key: str, text: str, tensors: Mapping[str, Tensor]) -> None:
+        with suppress(OSError):
+            self.store.put(key, text, _parts(tensors))
+            self.store.hold(self.limit, key.removesuffix(RUN))
+
+    def _tensors(self, entry: Entry) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for piece in entry.pieces:
+            with safe_open(self.store.checked(piece), framework="pt") as file:
+                found |= {name: file.get_tensor(str(number)) for number, name in enumerate(piece.names)}
+        return found
+
+
+def _parts(tensors: Mapping[str, Tensor]) -> Iterator[tuple[tuple[str, ...], bytes]]:
+    """Each tensor as the bytes of a .safetensors file that depends on nothing else; the small ones are one file."""
+    small: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        if plain.nbytes < SMALL:
+            small[name] = plain.clone()  # views of one tensor cannot lie in one file
+        else:
+            yield (name,), serialized({"0": plain})
+    if small:
+        yield tuple(small), serialized({str(number): tensor for number, tensor in enumerate(small.values())})

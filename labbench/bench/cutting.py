@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from labbench.bench import surgery
 from labbench.bench.centroids import compact
 from labbench.bench.choice import Chosen, amounts_of, checked_options, shortened
-from labbench.bench.errors import BenchError, NothingLeft
+from labbench.bench.errors import BenchError, NothingLeft, Stopped
 from labbench.bench.loss_gradients import Gradients
 from labbench.bench.methods import METHODS, function_of
 from labbench.bench.state import Kept, State, weight_of
 from labbench.session.check import listed
+from labbench.session.events import Progress
 from labbench.session.operations import Prune, percent
 
 ROUNDING = 1e-9  # 10 × (1 − 0.9) is 0.999…: the channels that are kept are counted with this much grace
@@ -47,13 +48,25 @@ class Count:
 
 
 def cut(
-    operation: Prune, state: State, chosen: Chosen, gradients: Gradients | None = None
+    operation: Prune,
+    state: State,
+    chosen: Chosen,
+    gradients: Gradients | None,
+    report: Callable[[Progress], None],
+    stopped: Callable[[], bool],
 ) -> tuple[State, tuple[str, ...]]:
     """The state with filters removed, really smaller, and remarks.
 
     Scope layer keeps int(c·(1−amount)) of c loaded channels in each group, never less than one; scope global ranks the
-    channels of all groups together. A group that would change a frozen layer is not cut.
+    channels of all groups together. A group that would change a frozen layer is not cut. Raises `Stopped` between two
+    layers, while they are looked at and while it is chosen what goes.
     """
+
+    def tell(fraction: float, name: str) -> None:
+        if stopped():
+            raise Stopped
+        report(Progress(phase="cut", fraction=fraction, note=name))
+
     method = METHODS[operation.method]
     options = checked_options(function_of(method), operation.options, operation.method)
     amounts = amounts_of(operation, state, chosen)
@@ -68,9 +81,10 @@ def cut(
     generator = torch.Generator().manual_seed(operation.seed)
     plans: list[Plan] = []
     whole: dict[str, list[str]] = {}
-    for name in chosen.layers:
+    for number, name in enumerate(chosen.layers):
         if any(name in plan.group.outputs for plan in plans):
             continue
+        tell(number / (2 * len(chosen.layers)), name)
         try:
             group = graph.group(name)
             _refuse_frozen(group, state)
@@ -88,8 +102,9 @@ def cut(
         raise refusal(_nothing(operation, plans, counts, remarks))
     remarks += _missed(operation, plans, counts)
     gone: surgery.Gone = {}
-    for plan, count in zip(plans, counts, strict=True):
+    for number, (plan, count) in enumerate(zip(plans, counts, strict=True)):
         if count.going:
+            tell(0.5 + number / (2 * len(plans)), plan.group.root)
             gone |= _merged(gone, plan.group.without(plan.going(count.going)))
     cut_plans = [plan for plan, count in zip(plans, counts, strict=True) if count.going]
     remarks += _coupled([plan.group for plan in cut_plans], state)

@@ -7,23 +7,38 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from msgspec.structs import replace as with_fields
 from torch import Tensor, nn
 
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.losses import data_loss
 from labbench.bench.measure import evaluate, sparsity, unique_filters, values_at_places
-from labbench.bench.run import Run, pause, random_numbers, random_state, resumed, set_up
+from labbench.bench.prefix import Parted, features_of
+from labbench.bench.run import (
+    LAYOUTS,
+    Run,
+    borders,
+    device_of,
+    pause,
+    random_numbers,
+    random_state,
+    resumed,
+    set_up,
+    steps_of,
+    train_mode,
+)
 from labbench.bench.schedules import lr_factor
 from labbench.bench.state import BATCH_NORM, State, is_frozen, weight_of
+from labbench.bench.ties import compute_all
+from labbench.bench.ways import choose
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
 
 REPORT_INTERVAL = 0.12  # seconds between two looks at the loss: a look waits for the device
-CROP_PADDING = 8  # a crop moves by at most 1/8 of height and width: 4 pixels of 32, as in He et al. 2015 section 4.2
+FEATURES_LIMIT = 2**30  # bytes that the features of a frozen beginning may take
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Report = Callable[[Progress | Metric | Sparsity], None]
@@ -38,16 +53,19 @@ def finetune(
     stop. Raises `BenchError` if there is nothing to train or to resume, or the loss is no longer finite; `Stopped`
     before any step.
     """
-    run = resumed(operation, state) if operation.resume else set_up(operation, state)
+    run, remarks = begun(operation, state, stopped)
     operation = run.operation
     epoch, broken = run.measured, False
     try:
-        with interruptible(run, stopped), random_numbers(run):
-            for epoch in range(run.measured + 1, operation.epochs + 1):
-                train_epoch(run, epoch, report, stopped)
-                measure_epoch(run, epoch, report, stopped)
-                if operation.steps and run.step >= operation.steps:
-                    raise Stopped
+        with random_numbers(run):
+            with interruptible(run, stopped):
+                keep_features(run)
+            with interruptible(run, stopped):
+                for epoch in range(run.measured + 1, operation.epochs + 1):
+                    train_epoch(run, epoch, report, stopped)
+                    measure_epoch(run, epoch, report, stopped)
+                    if operation.steps and run.step >= operation.steps:
+                        raise Stopped
     except Stopped:
         if run.step == run.first_step and not (operation.resume and run.step == operation.steps):
             raise  # nothing was learned
@@ -58,62 +76,78 @@ def finetune(
     run.model.load_state_dict(weights)
     finished = replace(finish(run, kept), paused=paused)
     if broken:
-        return finished, done, (stop_remark(run, epoch, kept),)
+        return finished, done, (*remarks, stop_remark(run, epoch, kept))
     try:
         test = evaluate(finished.model, state.data, finished.device, "test", lambda _: None, stopped)
         finished = replace(finished, accuracy={**finished.accuracy, "test": test})
     except Stopped:
-        return finished, operation, ("stopped while it measured the test split: e measures it",)
+        return finished, operation, (*remarks, "stopped while it measured the test split: e measures it")
     remark = f"kept epoch {kept} of {operation.epochs}: best on validation"
-    return finished, operation, (remark,) if operation.keep == "best" else ()
+    return finished, operation, (*remarks, remark) if operation.keep == "best" else remarks
+
+
+def begun(operation: Finetune, state: State, stopped: Callable[[], bool]) -> tuple[Run, tuple[str, ...]]:
+    """The run at its first step, or where it was stopped; and how it computes, in words, where that was chosen here."""
+    if operation.resume:
+        return resumed(operation, state), ()
+    device = device_of(operation, state)
+    steps = operation.steps or steps_of(operation, state, device) * operation.epochs
+    timed = partial(timed_steps, state=state, stopped=stopped)
+    operation, remarks = choose(operation, steps, device, timed)
+    return set_up(operation, state), remarks
+
+
+def timed_steps(operation: Finetune, state: State, stopped: Callable[[], bool]) -> Iterator[float]:
+    """The seconds of one step after the other of a run that is thrown away. Raises `Stopped`."""
+    run = set_up(operation, state)
+    x, y = (tensor[: operation.batch_size] for tensor in state.data.on(run.device)["train"])
+    while True:
+        began = time.perf_counter()
+        with interruptible(run, stopped), random_numbers(run):
+            if stopped():
+                raise Stopped
+            train_step(run, shown(run, x), y).tolist()
+        yield time.perf_counter() - began
 
 
 def batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
-    """The shuffled batches of one epoch, normalized, cropped and flipped where that is asked for.
-
-    Spectrograms move along their columns, which are time, and not along their rows.
-    """
+    """The shuffled batches of one epoch, normalized, cropped and flipped where that is asked for."""
     data = run.state.data
     x, y = data.on(run.device)["train"]
-    height, width = x.shape[-2:]
-    borders = height // CROP_PADDING if data.vertical else 0, width // CROP_PADDING
     size = min(run.operation.batch_size, len(x))
     order = torch.randperm(len(x), generator=run.generator).to(run.device)
-    moves = [torch.randint(0, 2 * border + 1, (len(x),), generator=run.generator) for border in borders]
-    offsets = torch.stack(moves)
-    mirrored = torch.rand(len(x), generator=run.generator) < 0.5 if data.flip else torch.zeros(len(x)).bool()
-    offsets, mirrored = offsets.to(run.device), mirrored.to(run.device)
+    moves = [torch.randint(0, 2 * border + 1, (len(x),), generator=run.generator) for border in borders(data)]
+    offsets = torch.stack(moves).to(run.device)
+    mirrored = (torch.rand(len(x), generator=run.generator) < 0.5).to(run.device) if data.flip else None
     done = run.step - run.measured * run.steps  # before the run was stopped
     for start in range(done * size, run.steps * size, size):
-        chosen = order[start : start + size]
-        images = x[chosen]
-        if run.operation.augment:
-            images = cropped(images, borders, offsets[:, start : start + size], mirrored[start : start + size])
-        yield data.normalized(images), y[chosen]
+        batch = slice(start, start + size)
+        chosen = order[batch]
+        if run.features is not None:
+            yield run.features[chosen], y[chosen]
+            continue
+        if run.crops:
+            images = run.crops.take(chosen, offsets[:, batch], None if mirrored is None else mirrored[batch])
+        else:
+            images = x[chosen]
+        yield shown(run, images), y[chosen]
 
 
-def cropped(images: Tensor, borders: tuple[int, int], offsets: Tensor, mirrored: Tensor) -> Tensor:
-    """Each image N×C×H×W, with zero borders (rows, columns), from its own offset (2×N) on; mirrored where it says so.
-
-    One gather.
-    """
-    count, channels, height, width = images.shape
-    above, beside = borders
-    padded = F.pad(images, (beside, beside, above, above))
-    rows = torch.arange(height, device=images.device) + offsets[0, :, None]
-    columns = torch.arange(width, device=images.device).repeat(count, 1)
-    columns = torch.where(mirrored[:, None], columns.flip(1), columns) + offsets[1, :, None]
-    number = torch.arange(count, device=images.device).view(-1, 1, 1, 1)
-    channel = torch.arange(channels, device=images.device).view(1, -1, 1, 1)
-    return padded[number, channel, rows[:, None, :, None], columns[:, None, None, :]]
+def keep_features(run: Run) -> None:
+    """Take what a frozen beginning gives for every image once, where no image moves and `FEATURES_LIMIT` allows."""
+    network, operation = run.network, run.operation
+    if not isinstance(network, Parted) or operation.augment or operation.epochs == 1 or run.teacher:
+        return
+    images = run.state.data.on(run.device)["train"][0]
+    with computing(run):
+        run.features = features_of(network.prefix, images, partial(shown, run), FEATURES_LIMIT)
+    if run.features is not None:
+        run.network = network.rest
 
 
-def train_mode(run: Run) -> None:
-    """Training mode, but frozen layers stand still: their batch norms neither learn nor count."""
-    run.model.train()
-    for name, module in run.model.named_modules():
-        if name in run.state.frozen:
-            module.eval()
+def shown(run: Run, images: Tensor) -> Tensor:
+    """Images as the model takes them."""
+    return run.state.data.normalized(images.contiguous(memory_format=LAYOUTS[run.operation.layout]))
 
 
 def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
@@ -122,10 +156,10 @@ def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
     factor = lr_factor(operation, run.steps, run.step, run.plateau.factor)
     for group in run.optimizer.param_groups:
         group["lr"] = operation.lr * factor
-    with torch.autocast(run.device.type, PRECISIONS[operation.precision], enabled=operation.precision != "fp32"):
-        logits = run.model(x).float()
+    with computing(run):
+        logits = at_least_fp32(run.network(x))
         with torch.no_grad():
-            teacher = run.teacher(x).float() if run.teacher else None
+            teacher = at_least_fp32(run.teacher(x)) if run.teacher else None
     loss = data_loss(operation, logits, y, teacher)
     penalty = run.penalty() if run.penalty else torch.zeros_like(loss)
     run.optimizer.zero_grad(set_to_none=True)
@@ -148,6 +182,17 @@ def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
     return figures
 
 
+def computing(run: Run) -> torch.autocast:
+    """While it lasts, a pass through the network is computed in the precision of the run."""
+    precision = run.operation.precision
+    return torch.autocast(run.device.type, PRECISIONS[precision], enabled=precision != "fp32")
+
+
+def at_least_fp32(logits: Tensor) -> Tensor:
+    """Losses are taken in fp32, whatever the step computes in."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def clip_gradients(run: Run) -> None:
     """Shorten all gradients together to the norm `clip`. Those of pruned weights do not count."""
     gradients = [weight.grad for weight in run.masked if weight.grad is not None]
@@ -158,7 +203,7 @@ def clip_gradients(run: Run) -> None:
 
 def train_epoch(run: Run, epoch: int, report: Report, stopped: Callable[[], bool]) -> None:
     """One pass over the training split. Raises `Stopped`, or `BenchError` when the loss is no longer finite."""
-    train_mode(run)
+    train_mode(run.model, run.state)
     recent = torch.zeros_like(run.totals)
     recent_steps = 0
     for x, y in batches(run):
@@ -249,19 +294,19 @@ def interruptible(run: Run, stopped: Callable[[], bool]) -> Iterator[None]:
     buffers = [buffer for module in norms for buffer in module.buffers()]
     before = [buffer.clone() for buffer in buffers]
 
-    def remember(module: nn.Module, _: object) -> None:
-        if module.training:
-            for kept, buffer in zip(before, buffers, strict=True):
-                kept.copy_(buffer)
+    def remember(*_: object) -> None:
+        if run.model.training and buffers:
+            torch._foreach_copy_(before, buffers)
 
     def look(*_: object) -> None:
         if run.model.training and stopped():
-            for kept, buffer in zip(before, buffers, strict=True):
-                buffer.copy_(kept)
+            if buffers:
+                torch._foreach_copy_(buffers, before)
             raise Stopped
 
-    hooks = [run.model.register_forward_pre_hook(remember)]
-    hooks += [m.register_forward_pre_hook(look) for m in run.model.modules() if not any(m.children())]
+    modules = dict.fromkeys(m for m in (*run.model.modules(), *run.network.modules()) if not any(m.children()))
+    hooks = [run.network.register_forward_pre_hook(remember)]
+    hooks += [module.register_forward_pre_hook(look) for module in modules]
     hooks += [p.register_post_accumulate_grad_hook(look) for p in run.model.parameters() if p.requires_grad]
     try:
         yield
@@ -282,7 +327,8 @@ def chosen(run: Run, broken: bool) -> tuple[dict[str, Tensor], int]:
 
 def finish(run: Run, kept: int) -> State:
     """The new state. Checks what was promised: zeros are zero, frozen layers are equal to the last bit."""
-    model = run.model.to(run.state.device).eval().requires_grad_(True)
+    model = run.model.to(run.state.device).to(memory_format=torch.contiguous_format).eval().requires_grad_(True)
+    compute_all(model)
     for parameter in model.parameters():
         if not parameter.isfinite().all():
             check_finite(run, run.step // run.steps, math.nan)

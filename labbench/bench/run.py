@@ -5,22 +5,30 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
+from functools import cached_property
 
 import torch
 from msgspec.structs import asdict
 from msgspec.structs import replace as with_fields
 from torch import Tensor, nn
 
+from labbench.bench.crops import Crops
 from labbench.bench.devices import pick
 from labbench.bench.errors import BenchError
 from labbench.bench.optimizers import optimizer_of
 from labbench.bench.paused import Paused, copied
 from labbench.bench.penalties import Penalty, penalty_of
+from labbench.bench.prefix import parted
 from labbench.bench.schedules import Plateau
-from labbench.bench.state import State, is_frozen, weight_of
-from labbench.bench.ties import Tie
+from labbench.bench.state import Data, State, is_frozen, weight_of
+from labbench.bench.ties import Tie, compute_unique
+from labbench.bench.ways import plain
 from labbench.session.operations import Finetune
 from labbench.session.snapshot import Accuracy
+
+CROP_PADDING = 8  # a crop moves by at most 1/8 of height and width: 4 pixels of 32, as in He et al. 2015 section 4.2
+
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 @dataclass
@@ -30,6 +38,9 @@ class Run:
     operation: Finetune
     state: State
     model: nn.Module
+    """What is measured and kept; its parameters are the ones that train."""
+    network: nn.Module
+    """What a step goes through: the model, or the same put together in a faster way."""
     device: torch.device
     trained: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
@@ -39,7 +50,7 @@ class Run:
     penalty: Penalty | None
     masked: list[Tensor]
     masks: list[Tensor]
-    """As floats, one for each of `masked`."""
+    """In the type and layout of each of `masked`."""
     tied: list[Tie]
     generator: torch.Generator
     drawn: Tensor
@@ -59,14 +70,26 @@ class Run:
     """Validation figures, weights and epoch of what would be kept."""
     measured: int = 0
     """The last epoch whose validation figures are known."""
+    features: Tensor | None = None
+    """What the frozen beginning gives for each training image, where that is kept; `network` is then the rest."""
     began: float = 0.0
     reported: float = 0.0
 
+    @cached_property
+    def crops(self) -> Crops | None:
+        """The training images, where they are augmented."""
+        images = self.state.data.on(self.device)["train"][0]
+        return Crops(images, borders(self.state.data)) if self.operation.augment else None
+
 
 def set_up(operation: Finetune, state: State) -> Run:
-    """A run at its first step: a copy of the model where it trains, and an optimizer of just what trains."""
-    device = pick(operation.device) if operation.device else state.device
-    model = copy.deepcopy(state.model).to(device)
+    """A run at its first step: a copy of the model where it trains, and an optimizer of just what trains.
+
+    What the operation leaves open is done in the plain way.
+    """
+    operation = plain(operation)
+    device = device_of(operation, state)
+    model = copy.deepcopy(state.model).to(device).to(memory_format=LAYOUTS[operation.layout])
     held = {p for name, p in model.named_parameters(remove_duplicate=False) if is_frozen(name, state.frozen)}
     trained = [p for p in model.parameters() if p not in held]
     if not trained:
@@ -74,18 +97,22 @@ def set_up(operation: Finetune, state: State) -> Run:
     model.requires_grad_(False)
     for parameter in trained:
         parameter.requires_grad_(True)
-    images = len(state.data.on(device)["train"][0])
-    steps = max(1, images // operation.batch_size)  # a short last batch would move batch norm too far: it is dropped
+    images = state.data.on(device)["train"][0]
+    steps = max(
+        1, len(images) // operation.batch_size
+    )  # a short last batch would move batch norm too far: it is dropped
     if operation.steps > steps * operation.epochs:
         raise BenchError(f"steps must be at most {steps * operation.epochs} ({operation.epochs} epochs of {steps})")
     scaled = precision_fits(operation, device)
     loose = {name: mask for name, mask in state.masks.items() if name not in state.frozen}
     tied = {n: c.to(device) for n, c in state.clusters.items() if operation.tied and n not in state.frozen}
     generator = torch.Generator().manual_seed(operation.seed)
+    train_mode(model, state)
     return Run(
         operation=operation,
         state=state,
         model=model,
+        network=network_of(operation, state, model),
         device=device,
         trained=trained,
         optimizer=optimizer_of(operation, trained),
@@ -93,7 +120,7 @@ def set_up(operation: Finetune, state: State) -> Run:
         teacher=teacher_of(operation, state, device),
         penalty=penalty_of(operation, state, model),
         masked=[weight_of(model, name) for name in loose],
-        masks=[mask.to(device, torch.float32) for mask in loose.values()],
+        masks=[torch.empty_like(weight_of(model, n)).copy_(mask) for n, mask in loose.items()],
         tied=[Tie(weight_of(model, name), labels) for name, labels in tied.items()],
         generator=generator,
         drawn=generator.get_state(),
@@ -101,6 +128,46 @@ def set_up(operation: Finetune, state: State) -> Run:
         totals=torch.zeros(3, device=device),
         began=time.perf_counter(),
     )
+
+
+def train_mode(model: nn.Module, state: State) -> None:
+    """Training mode, but frozen layers stand still: their batch norms neither learn nor count."""
+    model.train()
+    for name, module in model.named_modules():
+        if name in state.frozen:
+            module.eval()
+
+
+def network_of(operation: Finetune, state: State, model: nn.Module) -> nn.Module:
+    """What a step of the run goes through, as its engine wants it."""
+    if operation.engine == "plain":
+        return model
+    device = next(model.parameters()).device
+    for name, labels in state.clusters.items() if operation.tied else ():
+        if name not in state.frozen:
+            mask = state.masks.get(name)
+            compute_unique(model.get_submodule(name), labels.to(device), mask if mask is None else mask.to(device))
+    network = parted(model, state.data.normalized(state.data.on(device)["train"][0][:2])) if state.frozen else None
+    return network or model
+
+
+def device_of(operation: Finetune, state: State) -> torch.device:
+    """Where the run computes. Raises `BenchError` for a device that is not here."""
+    return pick(operation.device) if operation.device else state.device
+
+
+def steps_of(operation: Finetune, state: State, device: torch.device) -> int:
+    """How many steps an epoch has. A short last batch would move batch norm too far: it is dropped."""
+    return max(1, len(state.data.on(device)["train"][0]) // operation.batch_size)
+
+
+def borders(data: Data) -> tuple[int, int]:
+    """By how many rows and columns a crop may move.
+
+    Spectrograms move along their columns, which are time, and not along their rows.
+    """
+    _, height, width = data.shape
+    return height // CROP_PADDING if data.vertical else 0, width // CROP_PADDING
 
 
 def precision_fits(operation: Finetune, device: torch.device) -> bool:

@@ -27,6 +27,7 @@ class Data:
         self.mean, self.std = images.mean, images.std
         cpu = torch.device("cpu")
         self._splits = {cpu: {split: (_resized(x, side), y) for split, (x, y) in images.splits.items()}}
+        self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self.shape = tuple(self._splits[cpu]["train"][0].shape[1:])
         """Channels, height, width."""
 
@@ -44,9 +45,11 @@ class Data:
         """
         if x.is_floating_point():
             return x.float()
-        mean = torch.tensor(self.mean, device=x.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=x.device).view(1, -1, 1, 1)
-        return (x.float() / 255 - mean) / std
+        if x.device not in self._scales:  # made once: each would be a copy to the GPU, which waits for it
+            mean, std = (torch.tensor(s, device=x.device).view(1, -1, 1, 1) for s in (self.mean, self.std))
+            self._scales[x.device] = mean, std
+        mean, std = self._scales[x.device]
+        return x.float().div_(255).sub_(mean).div_(std)
 
 
 def _resized(x: Tensor, side: int) -> Tensor:

@@ -1,9 +1,15 @@
 """What keeps the members of a cluster equal while they train."""
 
+from functools import partial
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labbench.bench.centroids import centroids
+
+UNIQUE_CHANNELS = 64  # narrower convolutions are not faster with fewer filters: what follows costs as much
+UNIQUE_SHARE = 0.5  # nor are those with more distinct filters than this part of all
 
 
 class Tie:
@@ -35,6 +41,38 @@ class Tie:
             self.weight.copy_(self.weight[self._first])
         else:
             self.weight.copy_(self.weight.flatten(1).gather(0, self._first).view_as(self.weight))
+
+
+def compute_unique(conv: nn.Module, labels: Tensor, mask: Tensor | None) -> bool:
+    """Let a convolution in training compute each distinct filter once and copy its answer; whether that is done.
+
+    The gradient of a cluster then lies with its first member, as a sum: its mean over the members is the same as ever.
+    Only for wide 2-D convolutions of whole clustered filters, of which the members are equal and pruned alike.
+    """
+    if type(conv) is not nn.Conv2d or conv.groups > 1 or conv.padding_mode != "zeros" or labels.dim() > 1:
+        return False
+    members, clusters = (labels[:, None] == labels).int().argmax(1).unique(return_inverse=True)
+    if len(labels) < UNIQUE_CHANNELS or len(members) > UNIQUE_SHARE * len(labels):
+        return False
+    first = members[clusters]
+    if not torch.equal(conv.weight, conv.weight[first]) or (mask is not None and not torch.equal(mask, mask[first])):
+        return False
+    copies = F.one_hot(clusters, len(members)).to(conv.weight.dtype)[:, :, None, None]
+    conv.forward = partial(_unique_forward, conv, members, copies)  # type: ignore[method-assign]
+    return True
+
+
+def compute_all(model: nn.Module) -> None:
+    """Take back what `compute_unique` did to the layers of a model."""
+    for module in model.modules():
+        vars(module).pop("forward", None)
+
+
+def _unique_forward(conv: nn.Conv2d, members: Tensor, copies: Tensor, x: Tensor) -> Tensor:
+    if not conv.training:
+        return nn.Conv2d.forward(conv, x)
+    out = F.conv2d(x, conv.weight[members], None, conv.stride, conv.padding, conv.dilation)
+    return F.conv2d(out, copies, conv.bias)
 
 
 def first_alike(labels: Tensor) -> Tensor:

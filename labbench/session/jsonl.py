@@ -27,8 +27,9 @@ from labbench.session.events import (
     Trust,
 )
 from labbench.session.session import Session
+from labbench.session.versions import upgraded_event
 
-VERSION = 1
+VERSION = 2  # of the files that are written; all before are read, as labbench.session.versions says
 PROGRESS_INTERVAL = 0.5  # seconds between the progress lines of a file: enough to play it, small enough to keep it
 
 
@@ -97,6 +98,11 @@ def read(path: Path) -> tuple[Header, Session, str]:
         content = path.read_bytes()
     except OSError as error:
         raise BadFile(f"{path}: {error.strerror or error}") from None
+    return parse(path, content)
+
+
+def parse(path: Path, content: bytes) -> tuple[Header, Session, str]:
+    """`read` for bytes that are at hand; `path` is what they are called in what is said of them."""
     lines = content.split(b"\n")
     rest = lines.pop()
     notice = f"{path.name}: the last line was cut off and is left out" if rest else ""
@@ -108,7 +114,7 @@ def read(path: Path) -> tuple[Header, Session, str]:
     for number, line in enumerate(lines[1:], start=2):
         try:
             seconds, event = _timed.decode(line)
-            session.append(seconds, event)
+            session.append(seconds, upgraded_event(event, header.labbench))
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             raise BadFile(f"{path}, line {number}: {error}") from None
     return header, session, notice
@@ -119,8 +125,8 @@ def _read_header(path: Path, line: bytes) -> Header:
         header = _header.decode(line)
     except (ValueError, RecursionError) as error:
         raise BadFile(f"{path}, line 1: not a session file: {error}") from None
-    if header.labbench != VERSION:
-        raise BadFile(f"{path}, line 1: format {header.labbench}; this labbench reads format {VERSION}")
+    if not 1 <= header.labbench <= VERSION:
+        raise BadFile(f"{path}, line 1: format {header.labbench}; this labbench reads format {VERSION} and before")
     return header
 
 
@@ -128,7 +134,10 @@ class Writer:
     """Appends the events of a session to its file, line by line, so that a crash loses nothing."""
 
     def __init__(self, path: Path, header: Header | None) -> None:
-        """A new file with this header, or, with None, the file that is there; its cut-off last line goes."""
+        """A new file with this header, or, with None, the file that is there; its cut-off last line goes.
+
+        A file of an older format is written anew in today's: what is added means what it means today.
+        """
         self.path = path
         self._progress = -PROGRESS_INTERVAL
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +147,10 @@ class Writer:
             self._file.flush()
         else:
             _drop_cut_line(self._file)
+            if upgrade := _upgrade(self._file):
+                self._file.close()
+                _replace(path.resolve(), upgrade)
+                self._file = path.open("ab")
 
     def write(self, seconds: float, event: AnyEvent) -> None:
         """Write one event; progress is thinned, a catalogue is left out, previews, groups and exports are not."""
@@ -171,3 +184,25 @@ def _drop_cut_line(file: IO[bytes]) -> None:
     file.seek(0)
     file.truncate(file.read(end).rfind(b"\n") + 1)
     file.seek(0, os.SEEK_END)
+
+
+def _upgrade(file: IO[bytes]) -> bytes:
+    """A file of an older format in today's, or nothing if it is in that. Lines that mean the same stay as they are."""
+    file.seek(0)
+    first, *lines = file.read().splitlines(keepends=True)
+    header = _header.decode(first)
+    if header.labbench == VERSION:
+        return b""
+    written = [encode(msgspec.structs.replace(header, labbench=VERSION))]
+    for line in lines:
+        seconds, event = _timed.decode(line)
+        upgraded = upgraded_event(event, header.labbench)
+        written.append(line if upgraded == event else encode((seconds, upgraded)))
+    return b"".join(written)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Put this in the place of a file, whole or not at all."""
+    beside = path.with_name(f"{path.name}.new")
+    beside.write_bytes(content)
+    beside.replace(path)

@@ -12,6 +12,8 @@ Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1, description="what is r
 
 OWN_TARGET = frozenset({"threshold", "std-ratio", "percentile", "n-m"})
 """Methods that go by a rule of their own: amount and scope mean nothing to them."""
+PLAIN: Mapping[str, str] = {"precision": "fp32", "layout": "contiguous", "engine": "plain"}
+"""How a finetune computes where nothing is chosen: the fields of which the default is "auto"."""
 MARK_LIMIT = 3  # more names than this are counted, not listed, in a description
 
 
@@ -199,8 +201,17 @@ class Finetune(Operation, frozen=True):
     augment: Annotated[bool, Meta(description="random crops, and flips where the data set allows them")] = True
     clip: Annotated[float, Meta(ge=0, description="largest norm of all gradients together; 0: any")] = 0.0
     precision: Annotated[
-        Literal["fp32", "bf16", "fp16"], Meta(description="of the training step; figures are measured in fp32")
-    ] = "fp32"
+        Literal["auto", "fp32", "bf16", "fp16"],
+        Meta(description="of the training step; auto: the faster in a short trial; figures are measured in fp32"),
+    ] = "auto"
+    layout: Annotated[
+        Literal["auto", "contiguous", "channels_last"],
+        Meta(description="how images lie in memory while it trains; auto: the faster in a short trial"),
+    ] = "auto"
+    engine: Annotated[
+        Literal["auto", "plain", "fast"],
+        Meta(description="fast computes the same in fewer operations, rounded otherwise; auto: the faster in a trial"),
+    ] = "auto"
     tied: Annotated[bool, Meta(description="filters of one cluster train as one and stay equal")] = True
     keep: Annotated[
         Literal["best", "last"], Meta(description="which epoch's weights remain: best on validation, or the last")

@@ -1,11 +1,9 @@
 """A recipe: what people write by hand, in TOML. A title, an optional remark and a list of operations; it decodes into
 the same operations as a session. Steps that stand for a series (gradual, layerwise) are written out."""
 
-import tomllib
 from pathlib import Path
 
 import msgspec
-import tomli_w
 from msgspec import Struct
 
 from labbench.session.catalogue import shipped
@@ -40,6 +38,8 @@ def read(path: Path) -> Recipe:
 
 def parse(text: str) -> Recipe:
     """The recipe of a text. `BadInput` names the step and what would be right."""
+    import tomllib  # here, since the bench paints before anybody asks for a recipe
+
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -60,6 +60,10 @@ def parse(text: str) -> Recipe:
 
 def write(recipe: Recipe) -> str:
     """The recipe as TOML; fields that have their default value are left out."""
+    import tomllib
+
+    import tomli_w
+
     table: dict[str, object] = {"title": recipe.title}
     if recipe.about:
         table["about"] = recipe.about

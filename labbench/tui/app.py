@@ -1,20 +1,19 @@
 """The terminal app: it joins a desk (or a playback) with the bench screen. Nothing here reaches torch; the first
-picture is there before the worker is."""
+picture is there before the worker is, and dialogs are imported when they are needed, since it needs none."""
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rich.text import Text
-from textual import on
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Input, TextArea
 
 from labbench import folders
 from labbench.client import worker_command
@@ -26,17 +25,17 @@ from labbench.session.session import Session
 from labbench.tui.actions import ACTIONS, actions_for, mode_of, refusal
 from labbench.tui.crash import report
 from labbench.tui.desk import Desk
-from labbench.tui.doing import DOING, show_groups
 from labbench.tui.link import Link
 from labbench.tui.playback import Playback
 from labbench.tui.record import Record
 from labbench.tui.screens.bench import BenchScreen, PlayerScreen
 from labbench.tui.screens.confirm import Confirm
-from labbench.tui.screens.form import OperationForm
-from labbench.tui.screens.open import OpenScreen
 from labbench.tui.settings import Settings
 from labbench.tui.situation import Situation
 from labbench.tui.stepper import Stepper
+
+if TYPE_CHECKING:
+    from labbench.tui.screens.form import OperationForm
 
 TICK = 0.1  # seconds between two looks for something new: ten pictures a second at most
 LONG = 20.0  # seconds: the end of a run as long as this is rung, since nobody watches so long
@@ -63,8 +62,11 @@ class LabbenchApp(App[None]):
         command: list[str] | None = None,
         data_dir: Path | None = None,
         log: Path | None = None,
+        link: Link | None = None,
     ) -> None:
         """What to open at once: a session file, a model, a recording (of that file; no worker then) or a recipe.
+
+        `link` is the line to a worker that was started already.
 
         Raises `BadFile` where `session_path` is there but cannot be continued.
         """
@@ -75,7 +77,7 @@ class LabbenchApp(App[None]):
         self.data_dir = data_dir or folders.data()
         self.log_path = log or folders.log()
         self.playback = Playback(recording, session_path.name if session_path else "") if recording else None
-        self.link = Link(command or worker_command(self.data_dir), self.log_path)
+        self.link = link or Link(command or worker_command(self.data_dir), self.log_path)
         notice, record = "", Record(session_path)
         if session_path and session_path.exists() and not recording:
             record, notice = Record.open(session_path)
@@ -113,7 +115,10 @@ class LabbenchApp(App[None]):
         self.theme_changed_signal.subscribe(self, lambda theme: self._keep_theme(theme.name))
 
     def on_ready(self) -> None:
-        """The first picture is there: start the worker and ask what to open."""
+        """The first picture is there: listen to the worker and ask what to open."""
+        if not gc.isenabled():  # nothing that was imported is ever garbage: a collection need not walk it
+            gc.freeze()
+            gc.enable()
         self._show()
         self.set_interval(TICK, self._tick)
         if self._notice:
@@ -126,7 +131,7 @@ class LabbenchApp(App[None]):
             self.desk.trust(self._load.model)
             self.desk.perform(self._load)
         elif not self.desk.session.steps and not self.desk.stepper:
-            DOING["open"](self)
+            self.do("open")
 
     def _keep_theme(self, name: str) -> None:
         self.settings.theme = name
@@ -165,6 +170,8 @@ class LabbenchApp(App[None]):
 
     def do(self, name: str) -> None:
         """Do an action of the registry, or say why not."""
+        from labbench.tui.doing import DOING
+
         action = next(action for action in ACTIONS if action.name == name)
         sentence = refusal(action, self.situation)
         if sentence:
@@ -202,6 +209,8 @@ class LabbenchApp(App[None]):
                 case Exported():
                     self.desk.take_export(event)
                 case Grouped():
+                    from labbench.tui.doing import show_groups
+
                     show_groups(self, event)
                 case _:
                     self.desk.take(event)
@@ -225,6 +234,8 @@ class LabbenchApp(App[None]):
             self._handle_exception(error)
 
     def _take_ready(self, event: Ready) -> None:
+        from labbench.tui.screens.open import OpenScreen
+
         self.catalogue = event.catalogue or self.catalogue
         for screen in self.screen_stack:
             if isinstance(screen, OpenScreen):
@@ -254,13 +265,15 @@ class LabbenchApp(App[None]):
         self.desk.open_file(path)
         self.touch()
 
-    @on(OperationForm.Changed)
-    def _form_changed(self, event: OperationForm.Changed) -> None:
+    def on_operation_form_changed(self, event: "OperationForm.Changed") -> None:
+        """Other values, another preview."""
         problem = self.desk.preview(event.operation)
         if problem:
             self._show_preview(Previewed(operation=event.operation, error=problem))
 
     def _show_preview(self, event: Previewed) -> None:
+        from labbench.tui.screens.form import OperationForm
+
         if isinstance(self.screen, OperationForm):
             self.screen.show_preview(event)
 
@@ -299,6 +312,8 @@ class LabbenchApp(App[None]):
 
     def action_interrupt(self) -> None:
         """Ctrl+c copies what is selected in a field; a second one quits, whatever is open."""
+        from textual.widgets import Input, TextArea
+
         focused, copied = self.focused, ""
         if isinstance(focused, Input | TextArea) and focused.selected_text:
             focused.action_copy()
@@ -345,27 +360,3 @@ class LabbenchApp(App[None]):
         sentence = report(error, self.log_path)
         if not self._exit_renderables:  # what breaks while the app is ending is in the log
             self.panic(Text(sentence))
-
-
-def main(
-    *,
-    session_path: Path | None = None,
-    load: Load | None = None,
-    recording: Session | None = None,
-    recipe: Recipe | None = None,
-    command: list[str] | None = None,
-    data_dir: Path | None = None,
-    log: Path | None = None,
-) -> int:
-    """Run the app; returns the exit code. Raises `BadFile` where the session file cannot be continued."""
-    app = LabbenchApp(
-        session_path=session_path,
-        load=load,
-        recording=recording,
-        recipe=recipe,
-        command=command,
-        data_dir=data_dir,
-        log=log,
-    )
-    app.run()
-    return app.return_code or 0

@@ -84,6 +84,6 @@ def _read(path: Path, time: float, size: int) -> Recent:
         return Recent(path, "", date, size, error.strerror or str(error))
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return Recent(path, "", date, size, "not a session file")
-    if header.labbench != VERSION:
+    if not 1 <= header.labbench <= VERSION:
         return Recent(path, header.title, date, size, f"format {header.labbench}; this labbench reads {VERSION}")
     return Recent(path, header.title, date, size)

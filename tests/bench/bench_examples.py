@@ -72,6 +72,20 @@ def with_weights(state: State, weights: dict[str, Tensor]) -> State:
     return replace(state, model=model)
 
 
+class Exact(Data):
+    """Images as a model in float64 takes them."""
+
+    def normalized(self, x: Tensor) -> Tensor:
+        return super().normalized(x).double()
+
+
+def exact(state: State) -> State:
+    """The state in float64, in which two ways to compute the same differ by rounding alone."""
+    data = copy.copy(state.data)
+    data.__class__ = Exact
+    return replace(state, model=copy.deepcopy(state.model).double(), data=data)
+
+
 def distinct(shape: tuple[int, ...], seed: int) -> Tensor:
     """Weights of which no two have the same absolute value."""
     generator = torch.Generator().manual_seed(seed)

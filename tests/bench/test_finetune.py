@@ -13,14 +13,16 @@ from torch import nn
 
 from labbench.bench import finetune as training
 from labbench.bench.apply import Applied, Tools, apply
+from labbench.bench.crops import Crops
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.finetune import batches, cropped
+from labbench.bench.finetune import batches
 from labbench.bench.measure import evaluate, fingerprint
 from labbench.bench.models.resnet import ResNet
-from labbench.bench.run import set_up
+from labbench.bench.run import Run, set_up
 from labbench.bench.schedules import lr_factor
 from labbench.bench.state import State
 from labbench.bench.ties import Tie
+from labbench.bench.ways import plain
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Cluster, Finetune, Freeze, Prune, Unprune
 from labbench.session.snapshot import Accuracy
@@ -431,7 +433,7 @@ def test_a_stop_while_the_test_split_is_measured_keeps_the_whole_run(small: Smal
     operation = Finetune(epochs=1, **FEW)
     applied = stopped_at(small(), operation, looks(small(), operation) - 1)
     assert applied
-    assert applied.operation == operation
+    assert applied.operation == plain(operation)
     assert applied.remarks == ("stopped while it measured the test split: e measures it",)
     assert fingerprint(applied.state) == fingerprint(do(small(), operation))
 
@@ -533,7 +535,6 @@ def test_gradients_are_shortened_to_the_norm_that_was_asked_for(small: Small) ->
 
     def gradients(clip: float) -> tuple[float, torch.Tensor]:
         run = set_up(Finetune(clip=clip, **FEW), state)
-        training.train_mode(run)
         training.train_step(run, *next(batches(run)))
         for weight, mask in zip(run.masked, run.masks, strict=True):
             assert weight.grad is not None
@@ -559,7 +560,6 @@ def test_bf16_trains_in_bf16_and_keeps_and_measures_in_fp32(small: Small) -> Non
 
     run = set_up(Finetune(precision="bf16", **FEW), small())
     run.model.get_submodule("layer1.0.conv1").register_forward_hook(seen)
-    training.train_mode(run)
     training.train_step(run, *next(batches(run)))
     assert kinds == {torch.bfloat16}
     kinds.clear()
@@ -596,6 +596,20 @@ def naive(image: torch.Tensor, down: int, right: int, mirrored: bool) -> torch.T
     return padded.flip(-1) if mirrored else padded
 
 
+def spied(monkeypatch: pytest.MonkeyPatch, run: Run) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+    """The offsets of the crops and which are mirrored, batch by batch."""
+    made: list[tuple[torch.Tensor, torch.Tensor | None]] = []
+    assert run.crops
+    take = run.crops.take
+
+    def spy(numbers: torch.Tensor, offsets: torch.Tensor, mirrored: torch.Tensor | None) -> torch.Tensor:
+        made.append((offsets, mirrored))
+        return take(numbers, offsets, mirrored)
+
+    monkeypatch.setattr(run.crops, "take", spy)
+    return made
+
+
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 16), (1, 28, 28), (3, 32, 32), (2, 7, 7), (1, 32, 20)])
 def test_crops_are_what_a_crop_of_each_image_alone_gives(shape: tuple[int, int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -603,43 +617,39 @@ def test_crops_are_what_a_crop_of_each_image_alone_gives(shape: tuple[int, int, 
     borders = shape[1] // 8, shape[2] // 8
     offsets = torch.stack([torch.randint(0, 2 * border + 1, (20,), generator=generator) for border in borders])
     mirrored = torch.rand(20, generator=generator) < 0.5
-    made = cropped(images, borders, offsets, mirrored)
+    order = torch.randperm(20, generator=generator)
+    made = Crops(images[order.argsort()], borders).take(order, offsets, mirrored)
+    plain = Crops(images, borders).take(torch.arange(20), offsets, None)
     assert made.dtype == torch.uint8
     for number, image in enumerate(images):
         down, right = offsets[:, number].tolist()
         assert torch.equal(made[number], naive(image, down, right, bool(mirrored[number])))
+        assert torch.equal(plain[number], naive(image, down, right, False))
 
 
 def test_offsets_are_the_numbers_that_recorded_sessions_were_made_with(monkeypatch: pytest.MonkeyPatch) -> None:
     state = state_of(nn.Sequential(nn.Flatten(), nn.Linear(256, 10)), noise((1, 16, 16), images=24))
-    made: list[torch.Tensor] = []
-    monkeypatch.setattr(training, "cropped", lambda images, _, offsets, mirrored: made.append(offsets) or images)
-    list(batches(set_up(Finetune(batch_size=8, seed=3), state)))
+    run = set_up(Finetune(batch_size=8, seed=3), state)
+    made = spied(monkeypatch, run)
+    list(batches(run))
     generator = torch.Generator().manual_seed(3)
     torch.randperm(24, generator=generator)
-    assert torch.equal(torch.cat(made, 1), torch.randint(0, 5, (2, 24), generator=generator))
+    assert torch.equal(
+        torch.cat([offsets for offsets, _ in made], 1), torch.randint(0, 5, (2, 24), generator=generator)
+    )
 
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_images_are_mirrored_only_where_the_data_set_allows_it(monkeypatch: pytest.MonkeyPatch, flip: bool) -> None:
     data = noise((1, 8, 8), images=64, flip=flip)
     state = state_of(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), data)
-    seen: list[torch.Tensor] = []
-    offsets: list[torch.Tensor] = []
-
-    def spy(
-        images: torch.Tensor, borders: tuple[int, int], moved: torch.Tensor, mirrored: torch.Tensor
-    ) -> torch.Tensor:
-        assert borders == (1, 1)
-        seen.append(mirrored)
-        offsets.append(moved)
-        return cropped(images, borders, moved, mirrored)
-
-    monkeypatch.setattr(training, "cropped", spy)
-    list(batches(set_up(Finetune(batch_size=16, augment=True), state)))
-    assert len(seen) == 4
-    assert (16 < int(torch.cat(seen).sum()) < 48) if flip else not torch.cat(seen).any()
-    assert {0, 1, 2} == set(torch.cat(offsets, 1).flatten().tolist())
+    run = set_up(Finetune(batch_size=16, augment=True), state)
+    made = spied(monkeypatch, run)
+    list(batches(run))
+    assert len(made) == 4
+    mirrored = [mirrored for _, mirrored in made if mirrored is not None]
+    assert (16 < int(torch.cat(mirrored).sum()) < 48) if flip else not mirrored
+    assert {0, 1, 2} == set(torch.cat([offsets for offsets, _ in made], 1).flatten().tolist())
 
 
 def test_without_augmentation_an_epoch_shows_each_image_once_as_it_is() -> None:

@@ -137,7 +137,7 @@ async def test_recent_sessions_are_listed_with_broken_ones_and_markup_is_text(tm
         text = seen(app)
     assert "[@click=app.quit]lesson[/]" in text
     assert "bad.jsonl: not a session file" in text
-    assert "old.jsonl: format 99; this labbench reads 1" in text
+    assert "old.jsonl: format 99; this labbench reads 2" in text
 
 
 async def test_enter_on_a_session_opens_it_and_a_broken_one_is_refused(tmp_path):

@@ -23,6 +23,7 @@ from labbench.tui.widgets.history import Entry, History, entries
 from labbench.tui.widgets.key_line import Key, KeyLine
 from labbench.tui.widgets.layer_table import MARK, LayerTable
 from labbench.tui.widgets.lines import Lines
+from labbench.tui.widgets.pane import Pane
 from labbench.tui.widgets.prompt import Prompt
 from labbench.tui.widgets.status import status
 from labbench.tui.widgets.tasks import tasks
@@ -51,7 +52,7 @@ class BenchScreen(Screen[None]):
         self.picture = Curves(id="picture")
         self._history = History(id="steps")
         self._prompt = Prompt(id="prompt")
-        self._layers = Vertical(id="layers", classes="pane")
+        self._layers = Pane(id="layers", classes="pane")
         self._lines = {name: Lines(id=name) for name in ("heading", "totals", "tasks", "strip", "status")}
         self._keys = {name: KeyLine(id=name) for name in ("tabs", "kinds", "keys")}
         self._session = Session()
@@ -115,7 +116,7 @@ class BenchScreen(Screen[None]):
         title += f" · filter {table.pattern}" if table.pattern else ""
         if title != self._title:
             self._title = title
-            self._layers.border_title = Content(title)
+            self._layers.entitle(title)
 
     # parts
 

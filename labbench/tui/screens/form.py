@@ -45,7 +45,7 @@ OPTIONAL = frozenset({"regularizer"})
 RARE = frozenset(
     {"seed", "steps", "device", "momentum", "weight_decay", "tied", "keep", "weights", "sha256", "nesterov", "warmup"}
     | {"penalized", "loss", "scale", "label_smoothing", "distill", "temperature", "batch_size", "augment", "clip"}
-    | {"precision", "amounts", "round_to", "maximum", "lenient", "ks"}
+    | {"precision", "layout", "engine", "amounts", "round_to", "maximum", "lenient", "ks"}
 )
 ONLY_WITH: dict[str, tuple[str, tuple[object, ...]]] = {
     "nesterov": ("optimizer", ("sgd",)),

@@ -5,8 +5,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from types import ModuleType
 
-import plotext
 from rich.style import Style
 from rich.text import Text
 
@@ -89,6 +89,8 @@ def plot(
     log: bool = False,
 ) -> Text:
     """Draw curves over epochs into `size` (columns, rows); `borders` are where runs begin."""
+    import plotext  # when there is something to draw: the first picture of the bench has no curve
+
     width, height = size
     drawn = [thin(drawable(one, log)[0], 2 * width) for one in series]
     values = [y for points in drawn for _, y in points]
@@ -98,7 +100,7 @@ def plot(
     low, high = min(values), max(values)
     if low == high:
         low, high = low - (abs(low) or 1.0) * 0.05, high + (abs(high) or 1.0) * 0.05
-    _prepare(width, height, right, low, high, log)
+    _prepare(plotext, width, height, right, low, high, log)
     for place in borders:
         if 0 < place < right:
             plotext.vline(place, BORDER_TAG)
@@ -114,7 +116,7 @@ def plot(
     return _themed(plotext.build(), [one.style for one in series], border)
 
 
-def _prepare(width: int, height: int, right: float, low: float, high: float, log: bool) -> None:
+def _prepare(plotext: ModuleType, width: int, height: int, right: float, low: float, high: float, log: bool) -> None:
     plotext.clear_figure()
     plotext.limitsize(False, False)
     plotext.plotsize(width, height)

@@ -255,7 +255,7 @@ def test_show_tells_the_history_the_layers_and_the_sums(run: Run, session: Path)
     assert (code, err) == (0, "")
     text = "\n".join(out)
     assert out[0] == "A lesson"
-    assert "  2  half of it\n     in two lines" in text
+    assert "  2✎ half of it\n     in two lines" in text
     assert "conv1  conv  10×4×5×5       500   1,000    50.0 %" in text
     assert "prunable weights  500 not zero of 1,000 now, 1,000 loaded: 50.0 % gone, 2.0× fewer" in text
 
@@ -264,6 +264,7 @@ def test_show_gives_json(run: Run, session: Path, lesson: Path) -> None:
     value = json.loads("\n".join(run("show", session, "--json")[1]))
     assert value["title"] == "A lesson"
     assert value["steps"][3]["operation"]["op"] == "prune"
+    assert value["now"] == 4 and value["points"] == {"1": {"from": 0}, "3": {"from": 1}, "4": {"from": 3}}
     assert value["steps"][3]["sparsity"] == 0.5
     assert value["snapshot"]["rows"][0]["nonzero"] == 500
     assert json.loads("\n".join(run("show", lesson, "--json")[1]))["steps"][2]["epochs"] == 3
@@ -395,7 +396,7 @@ def test_without_a_terminal_the_app_does_not_start(run: Run, session: Path) -> N
     for arguments in ([], [session], ["play", session], ["--model", "lenet-5"]):
         code, out, err = run(*arguments)
         assert (code, out) == (3, [])
-        assert "needs a terminal" in err and "replay, run, show, list or export" in err
+        assert "needs a terminal" in err and "replay, run, show, compare, list or export" in err
 
 
 def test_a_bug_is_a_sentence_that_names_the_log(run: Run, lesson: Path, monkeypatch: pytest.MonkeyPatch) -> None:

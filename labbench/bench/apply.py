@@ -206,7 +206,9 @@ def prune(operation: Prune, state: State, tools: Tools) -> Applied:
     method = pruning.method_of(operation)
     chosen = choose_unfrozen(state, operation.layers, "prune")
     found = None
-    if needs_gradients(method):
+    if operation.filters and method.GRANULARITY == "weight":
+        raise BenchError(f"filters names whole filters: {operation.method} takes single weights, so leave it out")
+    if needs_gradients(method) and not operation.filters:
         options = checked_options(method.score, operation.options, operation.method)
         found = tools.gradients(state, options["batches"], operation.seed, tools.report, tools.stopped)
     try:
@@ -214,7 +216,7 @@ def prune(operation: Prune, state: State, tools: Tools) -> Applied:
             if method.GRANULARITY == "weight":
                 made, remarks = pruning.zero(operation, state, chosen)
             else:
-                made, remarks = cutting.cut(operation, state, chosen, found, tools.report, tools.stopped)
+                made, operation, remarks = cutting.cut(operation, state, chosen, found, tools.report, tools.stopped)
     except NothingLeft as error:
         if not operation.lenient:
             raise

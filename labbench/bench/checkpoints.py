@@ -34,6 +34,7 @@ from labbench.session.store import RUN, Entry, Store
 FORMAT = 1
 RECORD = "labbench"  # the key in the metadata
 VALUES = "labbench last values of "  # before the name of a layer; no module is called so
+CLUSTERS = "labbench clusters of "
 PICKLED = (".pth", ".pt")
 SMALL = 4096  # bytes below which tensors share a file: each would take a block of the disk anyway
 
@@ -82,10 +83,8 @@ def record_of(state: State) -> str:
     return msgspec.json.encode(record).decode()
 
 
-def save(state: State, path: Path, *, values: bool = False) -> int:
+def save(state: State, path: Path) -> int:
     """Write a state, atomically; returns the bytes. Raises `BenchError` where the path cannot be written.
-
-    With `values` a .safetensors also holds the last values of pruned weights, and is no plain state_dict then.
 
     .safetensors holds the record in its metadata, .pth and .pt hold it in the `_metadata` that torch gives a
     state_dict: whoever does not look for it finds names and tensors.
@@ -101,8 +100,6 @@ def save(state: State, path: Path, *, values: bool = False) -> int:
             plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
             shared = Counter(tensor.untyped_storage().data_ptr() for tensor in plain.values())
             plain = {n: t.clone() if shared[t.untyped_storage().data_ptr()] > 1 else t for n, t in plain.items()}
-            if values:
-                plain |= {f"{VALUES}{name}": value.cpu().contiguous() for name, value in state.values.items()}
             save_file(plain, new, {"format": "pt", RECORD: record_of(state)})
     return path.stat().st_size
 
@@ -174,8 +171,8 @@ def fill(state: State, tensors: Mapping[str, Tensor], record: Record | None, pat
 
     Raises `BenchError` that lists the first tensors that do not fit.
     """
-    values = {name.removeprefix(VALUES): tensors[name].to(state.device) for name in tensors if name.startswith(VALUES)}
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(VALUES)}
+    tensors, values = _apart(tensors, VALUES, state.device)
+    tensors, labels = _apart(tensors, CLUSTERS, state.device)
     model = filled(state.copy_model().cpu(), tensors, record, path).to(state.device)
     made = replace(state, model=model)
     if record is None:
@@ -184,13 +181,23 @@ def fill(state: State, tensors: Mapping[str, Tensor], record: Record | None, pat
         masks = {name: made.weight(name) != 0 for name in record.masked}
         for name, places in record.loose_zeros.items():
             masks[name].view(-1)[list(places)] = True
-        clusters = {name: torch.tensor(labels, device=state.device) for name, labels in record.clusters.items()}
-        for name, labels in clusters.items():
+        clusters = {name: torch.tensor(listed, device=state.device) for name, listed in record.clusters.items()}
+        clusters |= {name: found.long() for name, found in labels.items()}
+        for name, found in clusters.items():
             weight = made.weight(name)
-            if len(labels) not in (len(weight), weight.numel()):
-                raise IndexError(f"{name} has {len(weight)} filters, not {len(labels)}")
-            clusters[name] = labels if len(labels) == len(weight) else labels.view_as(weight)
+            if found.numel() not in (len(weight), weight.numel()):
+                raise IndexError(f"{name} has {len(weight)} filters, not {found.numel()}")
+            flat = found.dim() == 1 and len(found) == len(weight)
+            clusters[name] = found if flat else found.view_as(weight)
     return replace(made, kept=_kept(record), masks=masks, values=values, clusters=clusters, last=dict(record.last))
+
+
+def _apart(
+    tensors: Mapping[str, Tensor], prefix: str, device: torch.device
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors whose names do not begin so, and those whose names do: without it, on the device."""
+    rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
+    return rest, {name.removeprefix(prefix): tensors[name].to(device) for name in tensors if name not in rest}
 
 
 def filled(model: nn.Module, tensors: Mapping[str, Tensor], record: Record | None, path: Path) -> nn.Module:
@@ -243,7 +250,8 @@ class Cache:
         if state.paused:
             self.put_run(key, state.paused)
         values = {f"{VALUES}{name}": value for name, value in state.values.items()}
-        self._put(key, record_of(state), {**state.model.state_dict(), **values})
+        labels = {f"{CLUSTERS}{name}": _narrow(labels) for name, labels in state.clusters.items()}
+        self._put(key, record_of(replace(state, clusters={})), {**state.model.state_dict(), **values, **labels})
 
     def get(self, key: str, fresh: Callable[[], State]) -> State | None:
         """The state of a key on the device and data of a freshly loaded one, or None if it is not there or broken.
@@ -303,6 +311,12 @@ class Cache:
             with safe_open(self.store.checked(piece), framework="pt") as file:
                 found |= {name: file.get_tensor(str(number)) for number, name in enumerate(piece.names)}
         return found
+
+
+def _narrow(labels: Tensor) -> Tensor:
+    """The same numbers in fewer bytes."""
+    largest = int(labels.max())
+    return labels.to(next(kind for kind in (torch.uint8, torch.int16, torch.int32) if largest <= torch.iinfo(kind).max))
 
 
 def _parts(tensors: Mapping[str, Tensor]) -> Iterator[tuple[tuple[str, ...], bytes]]:

@@ -14,6 +14,7 @@ from msgspec.structs import replace as with_fields
 from torch import Tensor, nn
 
 from labbench.bench.errors import BenchError, Stopped, never
+from labbench.bench.forwards import as_written
 from labbench.bench.losses import data_loss
 from labbench.bench.measure import evaluate, sparsity, unique_filters, values_at_places
 from labbench.bench.prefix import Parted, features_of
@@ -32,7 +33,6 @@ from labbench.bench.run import (
 )
 from labbench.bench.schedules import lr_factor
 from labbench.bench.state import BATCH_NORM, State, is_frozen, weight_of
-from labbench.bench.ties import compute_all
 from labbench.bench.ways import choose
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
@@ -328,7 +328,7 @@ def chosen(run: Run, broken: bool) -> tuple[dict[str, Tensor], int]:
 def finish(run: Run, kept: int) -> State:
     """The new state. Checks what was promised: zeros are zero, frozen layers are equal to the last bit."""
     model = run.model.to(run.state.device).to(memory_format=torch.contiguous_format).eval().requires_grad_(True)
-    compute_all(model)
+    as_written(model)
     for parameter in model.parameters():
         if not parameter.isfinite().all():
             check_finite(run, run.step // run.steps, math.nan)

@@ -121,9 +121,11 @@ def _around(squares: Tensor, k: int, labels: Tensor) -> Around:
     sizes = clusters.bincount(minlength=starts * k)
     members = clusters.argsort(stable=True)
     begins = sizes.cumsum(0) - sizes
-    means = F.embedding_bag(members % count, squares, begins, mode="mean").view(starts, k, count)
-    own = means.gather(1, labels[:, None])[:, 0]
-    within = F.embedding_bag(members, own.reshape(-1, 1), begins, mode="mean").view(starts, k, 1)
+    shares = sizes.clamp_min(1).double().reciprocal().view(starts, k, 1)
+    sums = F.embedding_bag(members % count, squares, begins, mode="sum").view(starts, k, count)
+    means = sums.mul_(shares)
+    own = means.gather(1, labels[:, None]).reshape(-1, 1)
+    within = F.embedding_bag(members, own, begins, mode="sum").view(starts, k, 1).mul_(shares)
     distances = means.sub_(within / 2)
     return Around(distances, sizes.view(starts, k), distances.gather(1, labels[:, None])[:, 0])
 
@@ -131,26 +133,26 @@ def _around(squares: Tensor, k: int, labels: Tensor) -> Around:
 def _settled(squares: Tensor, k: int, labels: Tensor, *, exchange: bool = False) -> Tensor:
     """The clusters (starts × n) after rounds in which every vector goes to the nearest centroid, until none moves.
 
-    Exchanges begin where that stands still: in a round a cluster gives or takes one vector at most, so that what the
-    moves gain adds up. An empty cluster costs nothing to join, so it is filled.
+    With `exchange` after rounds of the moves that gain most: in a round a cluster gives or takes one vector at most, so
+    that what the moves gain adds up. An empty cluster costs nothing to join, so it is filled.
     """
     rounding = ROUNDING * squares.max()
     for _ in range(ROUNDS):
         distances, sizes, away = _around(squares, k, labels)
         empty = (sizes == 0)[:, :, None]
-        near, target = distances.masked_fill_(empty, math.inf).min(1)
-        moving = near < away - rounding
-        if exchange:
-            standing = ~moving.any(1, keepdim=True)
-            costs = distances.mul_((sizes / (sizes + 1))[:, :, None]).masked_fill_(empty, 0)
-            cost, joined = costs.scatter_(1, labels[:, None], math.inf).min(1)
+        if not exchange:
+            near, target = distances.masked_fill_(empty, math.inf).min(1)
+            moving = near < away - rounding
+        else:
+            joined = (sizes.double() / (sizes + 1))[:, :, None]
+            costs = distances.mul_(joined).masked_fill_(empty, 0)
+            cost, target = costs.scatter_(1, labels[:, None], math.inf).min(1)
             own = sizes.gather(1, labels)
             gain = torch.where(own > 1, away * own / (own - 1), -math.inf) - cost
             gain.masked_fill_(gain <= rounding, -math.inf)
             most = gain.new_full(sizes.shape, -math.inf)
-            most = most.scatter_reduce(1, labels, gain, "amax").scatter_reduce(1, joined, gain, "amax")
-            best = (gain > -math.inf) & (gain == most.gather(1, labels)) & (gain == most.gather(1, joined))
-            moving, target = torch.where(standing, best, moving), torch.where(standing, joined, target)
+            most = most.scatter_reduce(1, labels, gain, "amax").scatter_reduce(1, target, gain, "amax")
+            moving = (gain > -math.inf) & (gain == most.gather(1, labels)) & (gain == most.gather(1, target))
         if not moving.any():
             break
         labels = torch.where(moving, target, labels)

@@ -16,6 +16,7 @@ from labbench.bench.crops import Crops
 from labbench.bench.devices import pick
 from labbench.bench.errors import BenchError
 from labbench.bench.optimizers import optimizer_of
+from labbench.bench.padding import extras, widen
 from labbench.bench.paused import Paused, copied
 from labbench.bench.penalties import Penalty, penalty_of
 from labbench.bench.prefix import parted
@@ -143,12 +144,15 @@ def network_of(operation: Finetune, state: State, model: nn.Module) -> nn.Module
     if operation.engine == "plain":
         return model
     device = next(model.parameters()).device
+    example = state.data.normalized(state.data.on(device)["train"][0][:2])
+    added = extras(state)
+    if added:
+        widen(model, added, example)
     for name, labels in state.clusters.items() if operation.tied else ():
-        if name not in state.frozen:
+        if name not in state.frozen and name not in added:
             mask = state.masks.get(name)
             compute_unique(model.get_submodule(name), labels.to(device), mask if mask is None else mask.to(device))
-    network = parted(model, state.data.normalized(state.data.on(device)["train"][0][:2])) if state.frozen else None
-    return network or model
+    return (parted(model, example) if state.frozen else None) or model
 
 
 def device_of(operation: Finetune, state: State) -> torch.device:

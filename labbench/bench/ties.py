@@ -62,12 +62,6 @@ def compute_unique(conv: nn.Module, labels: Tensor, mask: Tensor | None) -> bool
     return True
 
 
-def compute_all(model: nn.Module) -> None:
-    """Take back what `compute_unique` did to the layers of a model."""
-    for module in model.modules():
-        vars(module).pop("forward", None)
-
-
 def _unique_forward(conv: nn.Conv2d, members: Tensor, copies: Tensor, x: Tensor) -> Tensor:
     if not conv.training:
         return nn.Conv2d.forward(conv, x)

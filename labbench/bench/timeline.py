@@ -17,7 +17,7 @@ from labbench.bench.measure import fingerprint
 from labbench.bench.state import State
 from labbench.session.events import Restore
 from labbench.session.keys import state_key
-from labbench.session.operations import AnyOperation, Cluster, Finetune, Load, Prune, Standing, Walk
+from labbench.session.operations import AnyOperation, Cluster, Finetune, Load, Prune, Standing, Walk, as_asked
 from labbench.session.tree import Tree
 
 IN_MEMORY = 6  # states: enough to step back and forth without the disk; a ResNet-18 is 45 MB
@@ -115,7 +115,7 @@ class Timeline:
             self.recomputed += 1
             state = self._with_teacher(change.operation, changes[:number], state, tools, measure)
             applied = apply(change.operation, state, tools)
-            if _without_hash(applied.operation) != _without_hash(change.operation):
+            if _unrecorded(applied.operation) != _unrecorded(change.operation):
                 raise Stopped  # half of it would be another state
             state = measure(applied.state)
             self.cache.put(change.key, state)
@@ -162,9 +162,10 @@ class Timeline:
             self.cache.put(key, state)
 
 
-def _without_hash(operation: AnyOperation) -> AnyOperation:
-    """The operation whatever code it was done with: whoever restores says that the code is another."""
-    return msgspec.structs.replace(operation, code_sha256="") if isinstance(operation, Load) else operation
+def _unrecorded(operation: AnyOperation) -> AnyOperation:
+    """The operation whatever code it was done with (whoever restores says that the code is another), and whether or not
+    it says which filters went (older recordings do not)."""
+    return as_asked(msgspec.structs.replace(operation, code_sha256="") if isinstance(operation, Load) else operation)
 
 
 def is_whole(operation: AnyOperation, state: State) -> bool:

@@ -2,6 +2,8 @@
 its line number; nothing in a file is ever executed."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -27,6 +29,7 @@ from labbench.session.events import (
     Trust,
 )
 from labbench.session.session import Session
+from labbench.session.spread import Tolerance
 from labbench.session.versions import upgraded_event
 
 VERSION = 2  # of the files that are written; all before are read, as labbench.session.versions says
@@ -47,6 +50,8 @@ class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Date and time, ISO 8601."""
     environment: Environment | None = None
     """Where it was begun; each later opening adds a `Ready`."""
+    tolerance: Tolerance = {}
+    """Accuracies over several seeds, by step: how far a replay elsewhere may be away. Empty: not known."""
 
 
 _encoder = msgspec.json.Encoder()
@@ -128,6 +133,26 @@ def _read_header(path: Path, line: bytes) -> Header:
     if not 1 <= header.labbench <= VERSION:
         raise BadFile(f"{path}, line 1: format {header.labbench}; this labbench reads format {VERSION} and before")
     return header
+
+
+def keep_tolerance(path: Path, tolerance: Tolerance) -> None:
+    """Write accuracies over seeds into the header of a session file; the rest of it stays as it is, byte by byte.
+
+    The file is replaced in one step. Raises `BadFile` where it is no session, `OSError` where it cannot be written.
+    """
+    first, _, rest = path.read_bytes().partition(b"\n")
+    _read_header(path, first)
+    header = msgspec.json.decode(first) | {"tolerance": msgspec.to_builtins(tolerance, str_keys=True)}
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as made:
+        try:
+            made.write(encode(header) + rest)
+            made.flush()
+            os.fsync(made.fileno())
+            shutil.copymode(path, made.name)
+            os.replace(made.name, path)
+        except BaseException:
+            os.unlink(made.name)
+            raise
 
 
 class Writer:

@@ -4,7 +4,7 @@ range and the explanation from which forms, recipes and refusals are made."""
 from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 Value: TypeAlias = bool | int | float | str
 LayerNames: TypeAlias = Annotated[tuple[str, ...], Meta(description="layers by name or glob, such as layer1.*")]
@@ -103,6 +103,10 @@ class Prune(Operation, frozen=True):
     lenient: Annotated[
         bool, Meta(description="where everything is gone that shall go, go on instead of refusing: steps of a series")
     ] = False
+    filters: Annotated[
+        dict[str, tuple[int, ...]],
+        Meta(description="by layer the numbers, in the loaded model, of the filters that went; empty: as chosen"),
+    ] = {}
     seed: Seed = 0
 
     def describe(self) -> str:
@@ -419,6 +423,11 @@ OPERATIONS: dict[str, type[Operation]] = {
         *(Evaluate, Measure, Scan, Time, Undo, Redo, Jump, Name, Task, Note),
     )
 }
+
+
+def as_asked(operation: AnyOperation) -> AnyOperation:
+    """The operation without the filters that the bench recorded: its method chooses them again."""
+    return structs.replace(operation, filters={}) if isinstance(operation, Prune) else operation
 
 
 def percent(fraction: float) -> str:

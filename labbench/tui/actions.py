@@ -160,6 +160,32 @@ ACTIONS: tuple[Action, ...] = (
     Action("undo", ("u",), "undo", "Take back the last change of the model.", "Operations", BENCH, (*CHANGE, "undo")),
     Action("redo", ("U",), "redo", "Do again what was undone.", "Operations", BENCH, (*CHANGE, "redo")),
     Action(
+        "go",
+        ("h",),
+        "go here",
+        "Go to the point under the cursor in the history and work on from there; nothing is lost.",
+        "History",
+        BENCH,
+        CHANGE,
+    ),
+    Action(
+        "name",
+        ("N",),
+        "name",
+        "Give the point under the cursor in the history a name.",
+        "History",
+        BENCH,
+        CHANGE,
+    ),
+    Action(
+        "compare",
+        ("d",),
+        "compare",
+        "Compare the marked points, or the one under the cursor with the model now: totals, layers, classes, curves.",
+        "History",
+        needs=("model",),
+    ),
+    Action(
         "groups",
         ("c",),
         "coupled",
@@ -173,7 +199,7 @@ ACTIONS: tuple[Action, ...] = (
         "mark",
         ("space",),
         "mark",
-        "Mark or unmark the layer under the cursor; shift with ↑ ↓ marks a range.",
+        "Mark the layer under the cursor, or in the history the point, or unmark it; shift with ↑ ↓ marks many layers.",
         "Layers",
         BENCH,
     ),
@@ -201,7 +227,13 @@ ACTIONS: tuple[Action, ...] = (
         "Layers",
     ),
     Action("reverse", ("r",), "reverse order", "Turn the order of the rows round.", "Layers"),
-    Action("clear", ("escape",), "show all", "End the filter, or, where there is none, unmark all layers.", "Layers"),
+    Action(
+        "clear",
+        ("escape",),
+        "show all",
+        "End the filter, or, where there is none, unmark all layers (in the history, all points).",
+        "Layers",
+    ),
     Action("others", ("b",), "norms too", "Show or hide norms and other layers that cannot be pruned.", "Layers"),
     # views
     Action("loss", ("1",), "loss", "Show the loss over all finetuning, train and validation.", "Curves"),
@@ -312,6 +344,7 @@ FOOTERS: dict[str, tuple[str, ...]] = {
     "player": ("pause", "forward", "back", "faster", "slower", "read", "filter"),
     "running": ("stop", "loss", "accuracy", "filter", "log", "quit"),
     "empty": ("recipe_next", "recipe_all", "restart", "open", "log", "palette", "quit"),
+    "history": ("go", "name", "mark", "compare", "undo", "redo", "read"),
     "idle": (
         "recipe_next",
         "restart",
@@ -372,14 +405,14 @@ def refusal(action: Action, situation: Situation) -> str:
     return next((sentence for need in action.needs if (sentence := _missing(need, situation))), "")
 
 
-def footer(situation: Situation) -> Sequence[Action]:
-    """The keys that work now, most useful first, at most `FOOTER_KEYS`."""
+def footer(situation: Situation, pane: str = "layers") -> Sequence[Action]:
+    """The keys that work now in a pane, most useful first, at most `FOOTER_KEYS`."""
     if situation.playing:
         kind = "player"
     elif situation.running or situation.worker == "restoring":
         kind = "running"
     else:
-        kind = "idle" if situation.model else "empty"
+        kind = "empty" if not situation.model else "history" if pane == "history" else "idle"
     mode = actions_for(mode_of(situation))
     named = [action for name in FOOTERS[kind] for action in mode if action.name == name]
     return [action for action in named if not refusal(action, situation)][:FOOTER_KEYS]

@@ -29,6 +29,7 @@ from labbench.session.scan_report import latest
 from labbench.session.series import Steps, gradual
 from labbench.tui.actions import in_help
 from labbench.tui.groups import told
+from labbench.tui.pointing import compare, go, name, title, told_in_full
 from labbench.tui.screens.about import AboutScreen
 from labbench.tui.screens.form import OperationForm
 from labbench.tui.screens.help import HelpScreen
@@ -238,10 +239,9 @@ def export(app: "LabbenchApp") -> None:
 def read(app: "LabbenchApp") -> None:
     """Show in full what the cursor is on: an operation, a layer, or, in a player, the latest note."""
     bench = app.bench
-    entry, row, words = bench.entry(), bench.table.current, latest_note(app.shown.session)
-    if entry:
-        text = "\n\n".join([entry.full or entry.words, *entry.remarks])
-        app.push_screen(Reader(f"{entry.number} {'note' if entry.full else 'operation'}", text))
+    done, row, words = bench.row(), bench.table.current, latest_note(app.shown.session)
+    if done:
+        app.push_screen(Reader(title(done), told_in_full(done, app.shown.session)))
     elif app.playback and words:
         app.push_screen(Reader("Note", words))
     elif row:
@@ -287,6 +287,9 @@ DOING: dict[str, Doing] = {
     "freeze": _at_once(lambda layers: Freeze(layers=layers)),
     "unfreeze": _at_once(lambda layers: Unfreeze(layers=layers)),
     "unprune": _form("unprune"),
+    "go": go,
+    "name": name,
+    "compare": compare,
     "groups": groups,
     "prune": prune,
     "cluster": _form("cluster"),
@@ -301,7 +304,7 @@ DOING: dict[str, Doing] = {
     "undo": lambda app: app.desk.perform(Undo()),
     "redo": lambda app: app.desk.perform(Redo()),
     "stop": lambda app: app.desk.stop(),
-    "mark": lambda app: app.bench.table.mark(),
+    "mark": lambda app: app.bench.mark(),
     "mark_all": lambda app: app.bench.table.mark_all(),
     "mark_glob": lambda app: app.bench.ask("mark"),
     "filter": lambda app: app.bench.ask("filter"),

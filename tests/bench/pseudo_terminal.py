@@ -19,6 +19,11 @@ ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)
 END = b"\x11"  # ctrl+q
 
 
+def _take_terminal() -> None:
+    """Make standard input the terminal of the session: if we are killed, the program hears that it has none."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class NotDrawn(Exception):
     """A text did not come to the screen in time."""
 
@@ -37,7 +42,13 @@ class PseudoTerminal:
         self._screen = screen
         self.began = time.perf_counter()
         self._process = subprocess.Popen(
-            command, stdin=program, stdout=program, stderr=program, env=environment, start_new_session=True
+            command,
+            stdin=program,
+            stdout=program,
+            stderr=program,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=_take_terminal,
         )
         os.close(program)
 

@@ -344,6 +344,26 @@ def test_a_tensor_that_stands_twice_in_a_model_is_stored_once(opened: Opened, tm
     assert files(cache) == once
 
 
+def test_clusters_of_places_are_stored_once_and_in_few_bytes(opened: Opened, tools: Tools, tmp_path: Path) -> None:
+    cache = Cache(tmp_path, 10**9)
+    state = opened("lenet-300-100")
+    size = state.weight("fc1").numel()
+    labels = torch.arange(size).view_as(state.weight("fc1")) % 300
+    filters = {"fc2": torch.arange(100) % 7}
+    cache.put("key", state)
+    before = cache.store.size()
+    cache.put("clustered", replace(state, clusters={"fc1": labels, **filters}))
+    assert 2 * size < cache.store.size() - before < 2.1 * size
+    before = cache.store.size()
+    cache.put("frozen", replace(state, clusters={"fc1": labels, **filters}, frozen=frozenset(("fc1",))))
+    assert cache.store.size() - before < 5000
+    found = cache.get("frozen", lambda: fresh(state.load, tools.data))
+    assert found is not None
+    for name, expected in {"fc1": labels, **filters}.items():
+        assert found.clusters[name].dtype == torch.int64
+        assert torch.equal(found.clusters[name], expected)
+
+
 def test_the_states_that_were_used_longest_ago_leave_a_full_cache(opened: Opened, tools: Tools, tmp_path: Path) -> None:
     loaded = opened("lenet-300-100")
     weight = loaded.weight("fc1")  # nearly all of it

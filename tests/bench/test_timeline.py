@@ -28,6 +28,7 @@ from labbench.session.operations import (
     Prune,
     Redo,
     Undo,
+    as_asked,
 )
 
 LOAD = Load(model="lenet-300-100", dataset="digits", device="cpu")
@@ -69,6 +70,17 @@ class Bench:
 @pytest.fixture
 def bench(tools: Tools, tmp_path: Path) -> Bench:
     return Bench(tools, tmp_path / "cache")
+
+
+def test_a_recording_that_does_not_say_which_filters_went_is_restored_all_the_same(
+    bench: Bench, tmp_path: Path
+) -> None:
+    found = bench.do(LOAD, CUT)
+    recorded = bench.timeline.done[-1].operation
+    assert as_asked(recorded) == CUT != recorded
+    other = Bench(bench.tools, tmp_path / "empty")
+    other.timeline.restore(restore_along((LOAD, CUT)), bench.tools, same)
+    assert fingerprint(other.state) == found and other.timeline.recomputed == 2
 
 
 def test_undo_and_redo_walk_over_the_same_states(bench: Bench) -> None:

@@ -6,12 +6,13 @@ import pytest
 from sample import lenet_rows, lenet_session, pruned, resnet_session, running_session, snapshot
 
 from labbench.session.events import Died, Failed, Finished, Started
+from labbench.session.history import NOTE, NOW, RUNNING, UNDONE, rows
 from labbench.session.operations import Load, Prune, Undo
 from labbench.session.session import Session
 from labbench.tui.situation import Playing, Situation
 from labbench.tui.widgets.caption import LINES, strip
 from labbench.tui.widgets.heading import heading
-from labbench.tui.widgets.history import LEFT, NOTE, NOW, RUNNING, UNDONE, entries
+from labbench.tui.widgets.history import figures
 from labbench.tui.widgets.status import bar, status
 from labbench.tui.widgets.totals import totals
 
@@ -83,18 +84,22 @@ def test_the_status_tells_where_one_stands(event, situation, words):
 
 
 def test_the_history_has_a_sign_for_what_holds():
-    signs = [entry.sign for entry in entries(lenet_session())]
-    assert signs == [" ", " ", " ", LEFT, " ", " ", NOTE, " ", NOW, " "]
-    assert entries(running_session())[-1].sign == RUNNING
+    found = rows(lenet_session())
+    assert [(row.number, row.sign) for row in found] == [
+        (1, " "), (2, " "), (3, " "), (4, " "), (6, " "), (7, NOTE), (8, " "), (9, NOW), (10, " "),
+    ]  # fmt: skip
+    assert [row.number for row in found if row.quiet] == [4]
+    assert rows(running_session())[-1].sign == RUNNING
     session = lenet_session()
     session.append(100.0, Finished(operation=Undo(), snapshot=snapshot(pruned(lenet_rows(), 0.5))))
-    assert [entry.sign for entry in entries(session)].count(UNDONE) == 1
+    assert [row.sign for row in rows(session)].count(UNDONE) == 1
 
 
-def test_a_measurement_shows_its_own_split():
-    found = entries(lenet_session())
-    assert found[1].figure == "val 98.3 %"
-    assert found[-1].figure == "test 97.2 %"
+def test_a_step_shows_what_it_left_of_the_model_and_a_measurement_its_own_split():
+    found = rows(lenet_session())
+    assert figures(found[1]) == ("×1.00", "98.3 %")
+    assert figures(found[4]) == ("×2.00", "97.8 %")
+    assert figures(found[-1]) == ("", "test 97.2 %")
 
 
 def test_the_strip_shows_the_note_of_a_recording_and_the_step_of_a_recipe():

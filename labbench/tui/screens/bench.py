@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
+from labbench.session.history import Row, rows
 from labbench.session.session import Session
 from labbench.tui.actions import bindings, footer
 from labbench.tui.situation import Situation
@@ -19,7 +20,7 @@ from labbench.tui.widgets.caption import strip
 from labbench.tui.widgets.columns import LEGEND, Changes
 from labbench.tui.widgets.curves import KINDS, Curves
 from labbench.tui.widgets.heading import heading
-from labbench.tui.widgets.history import Entry, History, entries
+from labbench.tui.widgets.history import History
 from labbench.tui.widgets.key_line import Key, KeyLine
 from labbench.tui.widgets.layer_table import MARK, LayerTable
 from labbench.tui.widgets.lines import Lines
@@ -32,6 +33,7 @@ from labbench.tui.widgets.totals import totals
 SMALLEST = (40, 12)
 PANES = ("layers", "curves", "history")
 FOCUS = {"layers": "#table", "curves": "#picture", "history": "#steps"}
+FIGURES = "× fewer parameters · % validation"
 HELP = Key("?", "help", "help")
 
 
@@ -92,19 +94,19 @@ class BenchScreen(Screen[None]):
         version = (id(session), len(session.steps), len(session.undone), session.running)
         if version != self._version:
             self._version = version
-            self._history.show(entries(session))
+            self._history.show(rows(session))
         self._lines["heading"].show(lambda width: heading(session, situation, width))
         self._lines["totals"].show(lambda width: totals(session, width))
         self._lines["tasks"].show(lambda width: tasks(session, width))
         self._lines["strip"].show(lambda width: strip(session, situation, width))
         self._lines["status"].show(lambda width: status(session, situation, width))
-        keys = [Key(action.key, action.title, action.name) for action in footer(situation)]
-        self._keys["keys"].show(keys, [HELP])
         self._show_choices()
 
     @on(LayerTable.Changed)
     def _show_choices(self) -> None:
-        """What depends on the cursor, the marks, the filter and the chosen curves."""
+        """What depends on the pane, the cursor, the marks, the filter and the chosen curves."""
+        keys = [Key(action.key, action.title, action.name) for action in footer(self._situation, self.pane)]
+        self._keys["keys"].show(keys, [HELP])
         table, picture = self.table, self.picture
         picture.show(self._session.curves, self._session.runs, table.current)
         kinds = [Key(str(n), kind, kind, on=picture.kind == kind) for n, kind in enumerate(KINDS, 1)]
@@ -132,16 +134,31 @@ class BenchScreen(Screen[None]):
         self.show_pane("layers")
         self._prompt.open(purpose, self.table.pattern if purpose == "filter" else "")
 
+    def mark(self) -> None:
+        """Mark what the cursor is on: a point of the history where that has the focus, else a layer."""
+        if self._history.has_focus:
+            self._history.mark()
+        else:
+            self.table.mark()
+
     def clear(self) -> None:
         """End the filter, else unmark all."""
-        if self.table.pattern:
+        if self._history.has_focus:
+            self._history.unmark()
+        elif self.table.pattern:
             self.table.filter("")
         else:
             self.table.unmark()
 
-    def entry(self) -> Entry | None:
-        """The history entry under the cursor, where the history has the focus."""
+    def row(self) -> Row | None:
+        """The row under the cursor of the history, where that has the focus."""
         return self._history.current if self._history.has_focus else None
+
+    @property
+    def points(self) -> tuple[int, ...]:
+        """The marked points of the history, else the one under its cursor."""
+        current = self._history.current
+        return tuple(sorted(self._history.marks)) or ((current.point,) if current and current.point else ())
 
     # panes
 
@@ -212,6 +229,7 @@ class BenchScreen(Screen[None]):
         self._see("layers")
         self.query_one("#curves").border_title = "Curves"
         self.query_one("#history").border_title = "History"
+        self.query_one("#history").border_subtitle = FIGURES
         legend = "  ".join(f"{sign} {word}" for sign, word in LEGEND)
         self._layers.border_subtitle = Content(legend)
 

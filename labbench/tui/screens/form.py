@@ -135,7 +135,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
 
     def compose(self) -> ComposeResult:
         """Common fields, the chosen method's own, rare ones, and the preview."""
-        knobs = [knob for knob in self._entry.knobs if knob.kind != "options"]
+        knobs = [knob for knob in self._entry.knobs if knob.kind not in ("options", "lists")]
         rare = [knob for knob in knobs if knob.name in RARE]
         rare[:0] = self._beside
         title = f"{self._entry.name.capitalize()} · {CLAUSE.split(self._entry.title)[0]}"

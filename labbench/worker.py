@@ -243,8 +243,14 @@ class Worker:
         self.requests.put(None)
 
     def serve(self) -> None:
-        """Answer requests until the input ends. Of previews that wait, only the newest is answered."""
+        """Answer requests until the input ends. Of previews that wait, only the newest is answered.
+
+        Whoever leaves in order says stop first. If the input just ends, nobody may have heard what came of the last
+        operation, so what can be rescued of it stays.
+        """
+        last: AnyRequest | BadInput | None = None
         while (request := self.requests.get()) is not None:
+            last = request
             if isinstance(request, BadInput):
                 self.emit(Failed(error=str(request)))
             elif isinstance(request, Preview) and self.outdated():
@@ -253,6 +259,8 @@ class Worker:
                 self.handle(request)
             if isinstance(request, Stop) or self.requests.empty():
                 self.stop.clear()
+        if isinstance(last, Stop):
+            self.timeline.settle()
 
     def awaited(self) -> bool:
         """Whether anything is waiting to be done."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from labbench.bench import foreign, surgery
 from labbench.bench import paused as runs
 from labbench.bench.errors import BenchError
+from labbench.bench.paused import Paused
 from labbench.bench.state import Kept, State
 from labbench.session.operations import Load
 from labbench.session.snapshot import Accuracy
@@ -29,6 +30,7 @@ FORMAT = 1
 RECORD = "labbench"  # the key in the metadata
 VALUES = "labbench last values of "  # before the name of a layer; no module is called so
 PICKLED = (".pth", ".pt")
+RUNS = 8  # interrupted runs that are kept for whoever comes back
 
 
 class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -265,6 +267,27 @@ class Cache:
             return None
         paused = runs.read(self._run(key))
         return replace(filled, frozen=frozenset(record.frozen), accuracy=dict(record.accuracy), paused=paused)
+
+    def put_run(self, key: str, paused: Paused) -> None:
+        """Keep a run under way; those that nobody came back to go. A folder that cannot be written costs epochs."""
+        with suppress(OSError):
+            runs.save(paused, self._under_way(key))
+            times = {path: path.stat().st_mtime for path in self.folder.glob("*.run")}
+            for path in sorted(times, key=lambda path: times[path])[:-RUNS]:
+                path.unlink(missing_ok=True)
+
+    def get_run(self, key: str) -> Paused | None:
+        """The run of a key where it was kept last, or None if it is not there or broken."""
+        return runs.read(self._under_way(key))
+
+    def drop_run(self, key: str) -> None:
+        """The run has ended: nobody goes on with it."""
+        with suppress(OSError):
+            self._under_way(key).unlink(missing_ok=True)
+
+    def _under_way(self, key: str) -> Path:
+        """The file of a run that did not end yet."""
+        return self.folder / f"{key}.run"
 
     def _run(self, key: str) -> Path:
         """The file of the run that was stopped and left the state of this key."""

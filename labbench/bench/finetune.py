@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.losses import data_loss
 from labbench.bench.measure import evaluate, sparsity, unique_filters, values_at_places
-from labbench.bench.run import Run, pause, random_numbers, random_state, resumed, set_up
+from labbench.bench.rescue import Rescue
+from labbench.bench.run import Run, begun, pause, random_numbers, random_state
 from labbench.bench.schedules import lr_factor
 from labbench.bench.state import BATCH_NORM, State, is_frozen, weight_of
 from labbench.session.events import Metric, Progress, Sparsity
@@ -27,20 +28,25 @@ CROP_PADDING = 8  # a crop moves by at most 1/8 of height and width: 4 pixels of
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Report = Callable[[Progress | Metric | Sparsity], None]
+NOWHERE = Rescue()
 
 
 def finetune(
-    operation: Finetune, state: State, report: Report, stopped: Callable[[], bool] = never
+    operation: Finetune,
+    state: State,
+    report: Report,
+    stopped: Callable[[], bool] = never,
+    rescue: Rescue = NOWHERE,
 ) -> tuple[State, Finetune, tuple[str, ...]]:
     """The state after training, the operation as it was done (with `steps` if it was stopped) and remarks.
 
     The best epoch on validation is kept (or the last); the test split is measured once, at the end, and not after a
     stop. Raises `BenchError` if there is nothing to train or to resume, or the loss is no longer finite; `Stopped`
-    before any step.
+    before any step. A run that was interrupted before and left something with `rescue` goes on from there.
     """
-    run = resumed(operation, state) if operation.resume else set_up(operation, state)
+    run = begun(operation, state, rescue.begin())
     operation = run.operation
-    epoch, broken = run.measured, False
+    epoch, broken, before = run.measured, False, report_rescue(run, report)
     try:
         with interruptible(run, stopped), random_numbers(run):
             for epoch in range(run.measured + 1, operation.epochs + 1):
@@ -48,6 +54,7 @@ def finetune(
                 measure_epoch(run, epoch, report, stopped)
                 if operation.steps and run.step >= operation.steps:
                     raise Stopped
+                rescue.keep(lambda: pause(run, operation))
     except Stopped:
         if run.step == run.first_step and not (operation.resume and run.step == operation.steps):
             raise  # nothing was learned
@@ -58,14 +65,14 @@ def finetune(
     run.model.load_state_dict(weights)
     finished = replace(finish(run, kept), paused=paused)
     if broken:
-        return finished, done, (stop_remark(run, epoch, kept),)
+        return finished, done, (*before, stop_remark(run, epoch, kept))
     try:
         test = evaluate(finished.model, state.data, finished.device, "test", lambda _: None, stopped)
         finished = replace(finished, accuracy={**finished.accuracy, "test": test})
     except Stopped:
-        return finished, operation, ("stopped while it measured the test split: e measures it",)
+        return finished, operation, (*before, "stopped while it measured the test split: e measures it")
     remark = f"kept epoch {kept} of {operation.epochs}: best on validation"
-    return finished, operation, (remark,) if operation.keep == "best" else ()
+    return finished, operation, (*before, remark) if operation.keep == "best" else before
 
 
 def batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
@@ -106,6 +113,22 @@ def cropped(images: Tensor, borders: tuple[int, int], offsets: Tensor, mirrored:
     number = torch.arange(count, device=images.device).view(-1, 1, 1, 1)
     channel = torch.arange(channels, device=images.device).view(1, -1, 1, 1)
     return padded[number, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def report_rescue(run: Run, report: Report) -> tuple[str, ...]:
+    """Where a run goes on that was interrupted, at once, and as a remark for its end."""
+    if run.here == run.first_step:
+        return ()
+    report(
+        Progress(
+            phase="train",
+            fraction=run.step / (run.steps * run.operation.epochs),
+            epoch=min(run.measured + 1, run.operation.epochs),
+            epochs=run.operation.epochs,
+            note=f"goes on after epoch {run.measured}, where it was interrupted",
+        )
+    )
+    return (f"went on after epoch {run.measured}, where it was interrupted",)
 
 
 def train_mode(run: Run) -> None:
@@ -184,7 +207,7 @@ def report_progress(run: Run, epoch: int, loss: float, report: Report) -> None:
     check_finite(run, epoch, loss)
     run.reported = time.perf_counter()
     spent, total = run.reported - run.began, run.steps * run.operation.epochs
-    done = run.step - run.first_step
+    done = run.step - run.here
     report(
         Progress(
             phase="train",

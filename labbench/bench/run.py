@@ -51,6 +51,8 @@ class Run:
     """Done, over all epochs."""
     first_step: int = 0
     """Where this operation began: above 0 where it goes on with a stopped run."""
+    here: int = 0
+    """Where this process began: above `first_step` where the operation was interrupted."""
     random: tuple[Tensor, ...] = ()
     """What dropout draws from, after the last step."""
     totals: Tensor = field(default_factory=lambda: torch.zeros(3))
@@ -138,6 +140,33 @@ def resumed(operation: Finetune, state: State) -> Run:
     if steps and steps < settings.steps:
         raise BenchError(f"steps must be at least {settings.steps}: the run was stopped there")
     run = set_up(with_fields(settings, resume=True, steps=steps), state)
+    take_up(run, paused)
+    run.first_step = paused.step
+    return run
+
+
+def begun(operation: Finetune, state: State, found: Paused | None = None) -> Run:
+    """A run where it begins: at its first step, where another was stopped, or where this one was interrupted before.
+
+    What cannot be used of `found` is left alone. Raises `BenchError` where the operation cannot be done.
+    """
+    run = resumed(operation, state) if operation.resume else set_up(operation, state)
+    if found and found.operation == run.operation:
+        try:
+            take_up(run, found)
+        except (
+            RuntimeError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+        ):  # torch's words for what does not fit
+            return begun(operation, state)
+    return run
+
+
+def take_up(run: Run, paused: Paused) -> None:
+    """Make a run that was set up stand where another was paused."""
     run.model.load_state_dict(paused.weights)
     run.optimizer.load_state_dict(copied(paused.optimizer))  # it takes tensors as they are and moves them in place
     run.scaler.load_state_dict(dict(paused.scaler))
@@ -145,9 +174,8 @@ def resumed(operation: Finetune, state: State) -> Run:
     run.generator.set_state(paused.drawn)
     run.drawn = paused.drawn
     run.random, run.totals = paused.random, paused.totals.to(run.device, copy=True)
-    run.step = run.first_step = paused.step
+    run.step = run.here = paused.step
     run.best, run.measured = paused.best, paused.measured
-    return run
 
 
 def pause(run: Run, done: Finetune) -> Paused:

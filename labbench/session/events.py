@@ -183,6 +183,10 @@ class Died(Event, frozen=True):
     error: str
 
 
+class Closed(Event, frozen=True):
+    """The recording ends here in order. A file without it at its end was cut off, or is being written."""
+
+
 AnyEvent: TypeAlias = (
     Ready
     | Started
@@ -196,6 +200,7 @@ AnyEvent: TypeAlias = (
     | Grouped
     | Exported
     | Died
+    | Closed
 )
 
 

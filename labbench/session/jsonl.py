@@ -9,6 +9,7 @@ from typing import IO, Any
 import msgspec
 from msgspec import Struct
 
+from labbench.session import lock
 from labbench.session.check import BadInput, operation_from
 from labbench.session.events import (
     AnyEvent,
@@ -128,16 +129,23 @@ class Writer:
     """Appends the events of a session to its file, line by line, so that a crash loses nothing."""
 
     def __init__(self, path: Path, header: Header | None) -> None:
-        """A new file with this header, or, with None, the file that is there; its cut-off last line goes."""
+        """A new file with this header, or, with None, the file that is there; nobody else writes to it meanwhile.
+
+        What a crash cut off of its last line goes before anything is added. Raises `InUse`, or another `OSError`.
+        """
         self.path = path
         self._progress = -PROGRESS_INTERVAL
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[bytes] = path.open("xb" if header else "r+b")
+        self._whole = header is not None
+        try:
+            lock.take(self._file)
+        except lock.InUse:
+            self._file.close()
+            raise
         if header:
             self._file.write(encode(header))
             self._file.flush()
-        else:
-            _drop_cut_line(self._file)
 
     def write(self, seconds: float, event: AnyEvent) -> None:
         """Write one event; progress is thinned, a catalogue is left out, previews, groups and exports are not."""
@@ -152,6 +160,9 @@ class Writer:
                 event = msgspec.structs.replace(event, catalogue=None)
             case _:
                 pass
+        if not self._whole:
+            _drop_cut_line(self._file)
+            self._whole = True
         self._file.write(encode((round(seconds, 3), event)))
         self._file.flush()
 

@@ -36,6 +36,7 @@ from labbench.tui.screens.form import OperationForm
 from labbench.tui.screens.open import OpenScreen
 from labbench.tui.settings import Settings
 from labbench.tui.situation import Situation
+from labbench.tui.sources import cut_off
 from labbench.tui.stepper import Stepper
 
 TICK = 0.1  # seconds between two looks for something new: ten pictures a second at most
@@ -79,7 +80,7 @@ class LabbenchApp(App[None]):
         notice, record = "", Record(session_path)
         if session_path and session_path.exists() and not recording:
             record, notice = Record.open(session_path)
-        self.desk: Desk = Desk(record, self._send, self.say, self._ask_to_run)
+        self.desk: Desk = Desk(record, self._send, self.say, self._ask_to_run, self._ask_to_go_on)
         self.desk.stepper = Stepper(recipe) if recipe else None
         self._notice = notice
         self._load = load
@@ -126,7 +127,7 @@ class LabbenchApp(App[None]):
             self.desk.trust(self._load.model)
             self.desk.perform(self._load)
         elif not self.desk.session.steps and not self.desk.stepper:
-            DOING["open"](self)
+            self._offer_last()
 
     def _keep_theme(self, name: str) -> None:
         self.settings.theme = name
@@ -160,6 +161,27 @@ class LabbenchApp(App[None]):
             self.touch()
 
         self.push_screen(Confirm(question, "Import and run it", "No", safer=True), take)
+
+    def _ask_to_go_on(self, question: str, answer: Callable[[bool], None]) -> None:
+        def take(yes: bool | None) -> None:
+            answer(bool(yes))
+            self.touch()
+
+        self.push_screen(Confirm(question, "Go on", "Leave it"), take)
+
+    def _offer_last(self) -> None:
+        """Where the last session was cut off, ask whether to go on with it; else ask what to open."""
+
+        def take(yes: bool | None) -> None:
+            if found and yes:
+                self.open_file(found.path)
+            else:
+                DOING["open"](self)
+
+        if found := cut_off(self.sessions):
+            self.push_screen(Confirm(found.question, "Continue", "Open another"), take)
+        else:
+            DOING["open"](self)
 
     # keys, mouse, palette
 
@@ -330,7 +352,7 @@ class LabbenchApp(App[None]):
                 self._pump.cancel()
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 await asyncio.wait_for(self._pump, 1.0)  # its last words are recorded
-        self.desk.record.close()
+        self.desk.record.close(in_order=self._exception is None)
 
     async def on_unmount(self) -> None:
         """However the app ends, the worker ends too."""

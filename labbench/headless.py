@@ -12,6 +12,7 @@ from labbench.client import Client
 from labbench.session.events import (
     AnyEvent,
     AnyRequest,
+    Closed,
     Died,
     Export,
     Exported,
@@ -26,6 +27,7 @@ from labbench.session.events import (
 from labbench.session.jsonl import VERSION, Header, Writer
 from labbench.session.operations import AnyOperation, Finetune, Load
 from labbench.session.session import Session
+from labbench.session.thinning import Thinning
 
 See = Callable[[Session, AnyEvent], None]
 
@@ -59,6 +61,7 @@ async def perform(
     was seen, and stands in `out`.
     """
     session = Session(title)
+    session.thinning = Thinning()
     async with Bench(command) as bench:
         ready = await bench.ready()
         _check_devices(operations, ready)
@@ -80,6 +83,7 @@ async def perform(
                 bench.stop_if_asked()
         finally:
             if writer:
+                writer.write(time.monotonic() - start, Closed())
                 writer.close()
     return session
 

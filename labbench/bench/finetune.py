@@ -61,6 +61,8 @@ def finetune(
         broken = True
     done = as_stopped(run, epoch) if broken else operation
     paused = pause(run, done) if broken else None
+    if paused and run.step != operation.steps:
+        rescue.keep(lambda: replace(paused, operation=operation), last=True)
     weights, kept = chosen(run, broken)
     run.model.load_state_dict(weights)
     finished = replace(finish(run, kept), paused=paused)
@@ -119,16 +121,18 @@ def report_rescue(run: Run, report: Report) -> tuple[str, ...]:
     """Where a run goes on that was interrupted, at once, and as a remark for its end."""
     if run.here == run.first_step:
         return ()
+    within = run.step > run.measured * run.steps
+    where = f"in epoch {run.measured + 1}" if within else f"after epoch {run.measured}"
     report(
         Progress(
             phase="train",
             fraction=run.step / (run.steps * run.operation.epochs),
             epoch=min(run.measured + 1, run.operation.epochs),
             epochs=run.operation.epochs,
-            note=f"goes on after epoch {run.measured}, where it was interrupted",
+            note=f"goes on {where}, where it was interrupted",
         )
     )
-    return (f"went on after epoch {run.measured}, where it was interrupted",)
+    return (f"went on {where}, where it was interrupted",)
 
 
 def train_mode(run: Run) -> None:

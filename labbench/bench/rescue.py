@@ -22,6 +22,7 @@ class Rescue:
 
     After a measured epoch the run is kept, but not before `FIRST` seconds, and after each writing not until it has been
     worth it: in all, at most `SHARE` of the time and one writing. What was learned since is what an interruption costs.
+    A run that is stopped is kept where it stands: who asked for that may be gone, as when the front end was killed.
     """
 
     find: Callable[[], Paused | None] = nowhere
@@ -36,10 +37,10 @@ class Rescue:
         self._due = time.perf_counter() + self.first
         return self.find()
 
-    def keep(self, pause: Callable[[], Paused]) -> None:
-        """An epoch was measured: keep the run, if it is due."""
+    def keep(self, pause: Callable[[], Paused], last: bool = False) -> None:
+        """An epoch was measured, or it is the last chance: keep the run, if it is due or that."""
         began = time.perf_counter()
-        if self.write and began >= self._due:
+        if self.write and (last or began >= self._due):
             self.write(pause())
             now = time.perf_counter()
             self._due = now + (now - began) / self.share

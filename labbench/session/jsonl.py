@@ -21,16 +21,15 @@ from labbench.session.events import (
     Groups,
     Preview,
     Previewed,
-    Progress,
     Ready,
     Restore,
     Stop,
     Trust,
 )
 from labbench.session.session import Session
+from labbench.session.thinning import Thinning
 
 VERSION = 1
-PROGRESS_INTERVAL = 0.5  # seconds between the progress lines of a file: enough to play it, small enough to keep it
 
 
 class BadFile(ValueError):
@@ -134,7 +133,7 @@ class Writer:
         What a crash cut off of its last line goes before anything is added. Raises `InUse`, or another `OSError`.
         """
         self.path = path
-        self._progress = -PROGRESS_INTERVAL
+        self._thinning = Thinning()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[bytes] = path.open("xb" if header else "r+b")
         self._whole = header is not None
@@ -148,14 +147,13 @@ class Writer:
             self._file.flush()
 
     def write(self, seconds: float, event: AnyEvent) -> None:
-        """Write one event; progress is thinned, a catalogue is left out, previews, groups and exports are not."""
+        """Write one event, or hold it back: a long run is thinned. Previews, groups, exports, a catalogue are left out.
+
+        How long a file gets is told in thinning.py; what is held back is written before whatever follows the run.
+        """
         match event:
             case Previewed() | Grouped() | Exported():
                 return
-            case Progress():
-                if seconds - self._progress < PROGRESS_INTERVAL:
-                    return
-                self._progress = seconds
             case Ready():
                 event = msgspec.structs.replace(event, catalogue=None)
             case _:
@@ -163,8 +161,9 @@ class Writer:
         if not self._whole:
             _drop_cut_line(self._file)
             self._whole = True
-        self._file.write(encode((round(seconds, 3), event)))
-        self._file.flush()
+        if kept := self._thinning.admit(seconds, event):
+            self._file.writelines(encode((round(when, 3), what)) for when, what in kept)
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""

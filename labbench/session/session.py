@@ -20,6 +20,7 @@ from labbench.session.events import (
 )
 from labbench.session.operations import AnyOperation, Finetune, Load, Standing
 from labbench.session.snapshot import Snapshot
+from labbench.session.thinning import Thinning
 from labbench.session.tree import Tree
 
 
@@ -71,6 +72,8 @@ class Session:
     def __init__(self, title: str = "") -> None:
         self.title = title
         self.events: list[tuple[float, AnyEvent]] = []
+        self.thinning: Thinning | None = None
+        """Set where the events come from a bench, so that a long run does not fill the memory."""
         self.environment: Environment | None = None
         """The latest one seen."""
         self.steps: list[Step] = []
@@ -96,6 +99,8 @@ class Session:
         self._measured = 0
         """The last measured epoch of the running operation."""
         self._broken: Interrupted | None = None
+        self._loose: set[str] = set()
+        """Curves whose last point the next one replaces, being too close to it."""
         self._again = False
         """Whether the running finetune goes on with an interrupted one and has no point of its own yet."""
 
@@ -173,7 +178,7 @@ class Session:
         match event:
             case Ready():
                 self.environment, self.problem = event.environment, None
-                self._break_off()
+                self.break_off()
             case Started():
                 self._start(event.operation)
             case Progress():
@@ -195,17 +200,24 @@ class Session:
                     self._end()
             case Died():
                 self.problem = event
-                self._break_off()
+                self.break_off()
             case Closed():
-                self._break_off()
+                self.break_off()
             case _:
                 pass
-        self.events.append((seconds, event))
+        if self.thinning is None:
+            self.events.append((seconds, event))
+            return
+        kept = self.thinning.admit(seconds, event)
+        self.events.extend(kept)
+        if isinstance(event, Metric) and not kept:
+            self._loose.add(event.name)
 
     def _start(self, operation: AnyOperation) -> None:
         before = self.interrupted
         self.running, self.progress, self.live, self.problem = operation, None, None, None
         self._measured = 0
+        self._loose.clear()
         if isinstance(operation, Finetune):
             self._again = before is not None and before.operation == operation
             if not self._again:
@@ -218,12 +230,17 @@ class Session:
             self._again, self._epochs = False, x
             for curve in self.curves.values():
                 curve.points = [point for point in curve.points if point[0] < x]
-        self.curves.setdefault(event.name, Curve()).points.append((x, event.y))
+        points = self.curves.setdefault(event.name, Curve()).points
+        if event.name in self._loose:
+            self._loose.remove(event.name)
+            points.pop()
+        points.append((x, event.y))
         if event.name == "validation/accuracy" and isinstance(self.running, Finetune) and not self.running.resume:
             self._measured = max(self._measured, int(event.x))
         self._epochs = max(self._epochs, x)
 
-    def _break_off(self) -> None:
+    def break_off(self) -> None:
+        """Nothing runs any more: what did is interrupted."""
         self._broken = self.interrupted
         self._end()
 

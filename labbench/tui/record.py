@@ -15,6 +15,7 @@ from labbench.session.lock import InUse
 from labbench.session.operations import AnyOperation, Load
 from labbench.session.own import brief
 from labbench.session.session import Session
+from labbench.session.thinning import Thinning
 from labbench.tui.words import file_name
 
 
@@ -29,6 +30,7 @@ class Record:
         A session that is given goes on in the file at `path` through `writer`, or, with `held`, is only looked at.
         """
         self.session = session or Session()
+        self.session.thinning = Thinning()
         self.path = path
         self.broken = False
         """Whether writing failed: what happens is in memory only."""
@@ -58,6 +60,7 @@ class Record:
             raise BadFile(problem)
         if held:  # the other one may be in the middle of a line
             notice = f"{held}: here it can be looked at; w saves a copy and goes on there"
+        session.break_off()
         return cls(path, session, writer, held), notice
 
     @property

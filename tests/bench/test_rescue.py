@@ -1,5 +1,6 @@
 """A run that is interrupted and done again ends as one that was not, and has lost no more than the epoch it was in."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,11 @@ import msgspec
 import pytest
 import torch
 from bench_examples import Small, do, noise, restore_of, state_of
-from test_resume import Dropping, each_run, worked_on
+from test_resume import Counting, Dropping, each_run, worked_on
 
 from labbench.bench.apply import Applied, Tools, apply
 from labbench.bench.checkpoints import RUNS, Cache
-from labbench.bench.errors import BenchError
+from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.measure import fingerprint
 from labbench.bench.paused import Paused, read, save
 from labbench.bench.rescue import Rescue
@@ -103,6 +104,30 @@ def test_a_stopped_and_a_resumed_run_can_be_interrupted_too(tmp_path: Path) -> N
         assert figures(others).items() < figures(points).items()
         last = made.state
     assert fingerprint(last) == fingerprint(whole)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_run_whose_front_end_is_gone_goes_on_where_it_was_stopped(keep: Any, tmp_path: Path) -> None:
+    """Whoever stopped it never heard what came of it, and asks for the same once more."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = state_of(Dropping(), noise((1, 4, 4)))
+    operation = Finetune(epochs=3, batch_size=8, lr=0.1, keep=keep)
+    total = Counting(math.inf)
+    tools = Tools(lambda name, options, side: state.data, stopped=total)
+    whole = apply(operation, state, tools)
+    for looks in range(4, total.calls, 5):
+        place = Place(tmp_path / str(looks))
+        try:
+            stopped = apply(operation, state, replace(tools, stopped=Counting(looks), rescue=Rescue(write=place.write)))
+        except Stopped:  # before any step
+            continue
+        made, _ = run(state, operation, place)
+        assert made.operation == operation
+        assert fingerprint(made.state) == fingerprint(whole.state), looks
+        if stopped.state.paused:
+            assert made.remarks[0].startswith("went on ")
+            assert made.remarks[1:] == whole.remarks
 
 
 @pytest.mark.parametrize("wrong", ["another operation", "another model", "another optimizer", "broken"])

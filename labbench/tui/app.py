@@ -138,7 +138,7 @@ class LabbenchApp(App[None]):
         self._stale = True
 
     def _tick(self) -> None:
-        if self._stale:
+        if self._stale and self._screen_stack:  # none is left while the app ends
             self._show()
 
     def _show(self) -> None:

@@ -98,13 +98,16 @@ class Worker:
         self.out.flush()
 
     def report(self, event: AnyEvent) -> None:
-        """`emit`, but progress of one phase at most ten times a second."""
+        """`emit`, but progress of one phase at most ten times a second; where nobody listens any more, a stop."""
         if isinstance(event, Progress) and event.phase != "train":
             now = time.monotonic()
             if now - self._reported < QUIET:
                 return
             self._reported = now
-        self.emit(event)
+        try:
+            self.emit(event)
+        except BrokenPipeError:
+            self.stop.set()
 
     def data(self, name: str, options: Mapping[str, Value], side: int) -> Data:
         """A data set by name and checked options, at least `side` pixels high and wide; read anew if files change."""

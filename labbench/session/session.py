@@ -183,7 +183,7 @@ class Session:
                 self._start(event.operation)
             case Progress():
                 self.progress = event
-                self._measured = max(self._measured, event.epoch - 1)
+                self._measured = max(0 if self._again else self._measured, event.epoch - 1)
             case Metric():
                 self._take_point(event)
             case Sparsity():
@@ -198,6 +198,8 @@ class Session:
                 self.problem = event
                 if event.operation is not None:  # else the running one was not meant
                     self._end()
+                if self._broken and self._broken.operation == event.operation:
+                    self._broken = None
             case Died():
                 self.problem = event
                 self.break_off()
@@ -216,13 +218,12 @@ class Session:
     def _start(self, operation: AnyOperation) -> None:
         before = self.interrupted
         self.running, self.progress, self.live, self.problem = operation, None, None, None
-        self._measured = 0
         self._loose.clear()
-        if isinstance(operation, Finetune):
-            self._again = before is not None and before.operation == operation
-            if not self._again:
-                self._origin = self._epochs
-                self.runs.append(self._origin)
+        self._again = isinstance(operation, Finetune) and before is not None and before.operation == operation
+        self._measured = before.measured if before and self._again else 0
+        if isinstance(operation, Finetune) and not self._again:
+            self._origin = self._epochs
+            self.runs.append(self._origin)
 
     def _take_point(self, event: Metric) -> None:
         x = self._origin + event.x

@@ -38,7 +38,7 @@ def opened(model: str, dataset: str) -> State:
 
 
 class Recorder:
-    """Everything that is done for one recorded run, and how long that took."""
+    """Everything that is done for one recorded run, and how long that took: time of the thread, whatever else runs."""
 
     def __init__(self, folder: Path) -> None:
         self.seconds = self.keeping = 0.0
@@ -51,17 +51,17 @@ class Recorder:
 
     def take(self, event: Any) -> None:
         """One event, from the worker to the file."""
-        now = time.perf_counter()
+        began, now = time.thread_time(), time.perf_counter()
         heard = decode_event(encode(event))
         self.session.append(now - self.began, heard)
         self.writer.write(now - self.began, heard)
-        self.seconds += time.perf_counter() - now
+        self.seconds += time.thread_time() - began
 
     def keep(self, paused: Any) -> None:
         """The run, as a worker keeps it. What is timed here leaves out the copies that are made of it before."""
-        now = time.perf_counter()
+        began = time.thread_time()
         self.cache.put_run("run", paused)
-        self.keeping += time.perf_counter() - now
+        self.keeping += time.thread_time() - began
 
 
 def sides(state: State, operation: Finetune, folder: Path, shares: list[str]) -> dict[str, Callable[[], object]]:
@@ -69,16 +69,16 @@ def sides(state: State, operation: Finetune, folder: Path, shares: list[str]) ->
     tools = Tools(lambda name, options, side: state.data)
 
     def recorded() -> None:
-        recorder = Recorder(folder)
+        began, recorder = time.thread_time(), Recorder(folder)
         recorder.take(Started(operation=operation))
         rescue = Rescue(write=recorder.keep)
         apply(operation, state, Tools(tools.data, recorder.take, rescue=rescue))
         recorder.take(Finished(operation=operation))
         recorder.writer.close()
-        whole = time.perf_counter() - recorder.began
+        whole = time.thread_time() - began
         shares.append(
-            f"of {whole:.2f} s: {recorder.seconds / whole:.2%} events ({len(recorder.session.events)} recorded), "
-            f"{recorder.keeping / whole:.2%} keeping the run"
+            f"of {whole:.2f} s of this thread: {recorder.seconds / whole:.2%} events "
+            f"({len(recorder.session.events)} recorded), {recorder.keeping / whole:.2%} keeping the run"
         )
 
     return {"training": partial(apply, operation, state, tools), "training, recorded": recorded}

@@ -209,6 +209,25 @@ def test_what_ended_or_failed_was_not_interrupted(end: AnyEvent) -> None:
     assert session_of(*finished(LOAD), *run_until(3.4), end, Died(error="killed")).interrupted is None
 
 
+def test_a_run_that_is_interrupted_once_more_is_as_far_as_it_came() -> None:
+    again: list[AnyEvent] = [*run_until(3.4), Died(error="killed"), Started(operation=TUNE)]
+    for more, measured in (
+        ([], 3),
+        ([Progress(phase="train", fraction=0.4, epoch=3)], 2),
+        ([Progress(phase="train", fraction=0.1, epoch=1), Metric(name="step/loss", x=0.1, y=1.0)], 0),
+    ):
+        session = session_of(*finished(LOAD), *again, *more, Died(error="killed"))
+        assert session.interrupted is not None
+        assert session.interrupted.measured == measured
+
+
+def test_what_was_done_again_and_refused_is_over() -> None:
+    session = session_of(*finished(LOAD), *run_until(2.4), Died(error="killed"), Started(operation=TUNE))
+    session.append(90.0, Failed(error="no such layer: nope", operation=HALF))
+    session.append(91.0, Failed(error="the loss became nan", operation=TUNE))
+    assert session.interrupted is None
+
+
 def test_other_operations_are_interrupted_without_an_epoch() -> None:
     session = session_of(*finished(LOAD), Started(operation=HALF), Died(error="killed"))
     assert session.interrupted is not None

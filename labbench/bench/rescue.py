@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from labbench.bench.paused import Paused
 
-SHARE = 0.005  # of a run's time that may go into keeping it
+SHARE = 0.005  # of a run's time that may be computed for keeping it; it may wait twice as long, for a disk or a core
 FIRST = 1.0  # seconds: a run that is shorter is sooner done again
 
 
@@ -21,7 +21,8 @@ class Rescue:
     """The place of one run.
 
     After a measured epoch the run is kept, but not before `FIRST` seconds, and after each writing not until it has been
-    worth it: in all, at most `SHARE` of the time and one writing. What was learned since is what an interruption costs.
+    worth it: in all, the run computes for it at most `SHARE` of its time, stands still for it at most twice that, and
+    one writing more. What was learned since is what an interruption costs.
     A run that is stopped is kept where it stands: who asked for that may be gone, as when the front end was killed.
     """
 
@@ -39,8 +40,8 @@ class Rescue:
 
     def keep(self, pause: Callable[[], Paused], last: bool = False) -> None:
         """An epoch was measured, or it is the last chance: keep the run, if it is due or that."""
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.thread_time()
         if self.write and (last or began >= self._due):
             self.write(pause())
             now = time.perf_counter()
-            self._due = now + (now - began) / self.share
+            self._due = now + max((time.thread_time() - busy) / self.share, (now - began) / (2 * self.share))

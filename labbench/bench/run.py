@@ -180,18 +180,20 @@ def take_up(run: Run, paused: Paused) -> None:
 
 def pause(run: Run, done: Finetune) -> Paused:
     """What it takes to go on with a run after its last step; `done` is the operation as it is recorded."""
+    weights = copied(run.model.state_dict())
+    newest = run.best is not None and run.best[2] * run.steps == run.step
     return Paused(
         operation=done,
         step=run.step,
         measured=run.measured,
-        weights=copied(run.model.state_dict()),
+        weights=weights,
         optimizer=copied(run.optimizer.state_dict()),
         scaler=copied(run.scaler.state_dict()),
         plateau=astuple(run.plateau),
         drawn=run.drawn,
         random=run.random,
         totals=copied(run.totals),
-        best=run.best and (run.best[0], copied(run.best[1]), run.best[2]),
+        best=run.best and (run.best[0], weights if newest else copied(run.best[1]), run.best[2]),
     )
 
 

@@ -196,6 +196,10 @@ class Died(Event, frozen=True):
     error: str
 
 
+class Closed(Event, frozen=True):
+    """The recording ends here in order. A file without it at its end was cut off, or is being written."""
+
+
 AnyEvent: TypeAlias = (
     Ready
     | Started
@@ -210,6 +214,7 @@ AnyEvent: TypeAlias = (
     | Grouped
     | Exported
     | Died
+    | Closed
 )
 
 

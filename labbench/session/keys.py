@@ -33,6 +33,12 @@ def _said(operation: AnyOperation) -> tuple[str, dict[str, object]]:
     return type(operation).__name__, dict(sorted(found.items()))
 
 
+def run_key(state: str, operation: AnyOperation, device: str) -> str:
+    """The name of a run under way: the operation, the state called so that it began with, and where it computes."""
+    content = msgspec.json.encode((state, operation, device))
+    return hashlib.sha256(content).hexdigest()[:24]
+
+
 def keys_of(session: Session) -> dict[int, str]:
     """The name of the state at each point of a session, by its number."""
     found: dict[int, str] = {0: ""}

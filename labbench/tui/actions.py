@@ -26,7 +26,7 @@ class Action:
     """Heading in the help screen."""
     where: tuple[str, ...] = ("bench", "player")
     needs: tuple[str, ...] = ()
-    """What must be so: ready, idle, model, running, undo, redo, recipe, gone."""
+    """What must be so: live, ready, idle, model, running, undo, redo, recipe, gone."""
 
     @property
     def key(self) -> str:
@@ -44,7 +44,8 @@ def shown(key: str) -> str:
 
 
 BENCH, PLAYER = ("bench",), ("player",)
-CHANGE = ("ready", "idle", "model")
+CHANGE = ("live", "ready", "idle", "model")
+LOOK = ("ready", "idle", "model")
 
 ACTIONS: tuple[Action, ...] = (
     # operations
@@ -192,7 +193,7 @@ ACTIONS: tuple[Action, ...] = (
         "Say which layers lose filters together with the one under the cursor, and why.",
         "Layers",
         BENCH,
-        CHANGE,
+        LOOK,
     ),
     # layers
     Action(
@@ -266,7 +267,7 @@ ACTIONS: tuple[Action, ...] = (
         "Write a remark into the session; a player shows it as a caption.",
         "Session",
         BENCH,
-        ("ready", "model"),
+        ("live", "ready", "model"),
     ),
     Action(
         "task",
@@ -287,7 +288,7 @@ ACTIONS: tuple[Action, ...] = (
         "Write the model to a file: weights or a program, by its ending.",
         "Session",
         BENCH,
-        CHANGE,
+        LOOK,
     ),
     Action(
         "recipe_next",
@@ -393,6 +394,7 @@ FOOTERS: dict[str, tuple[str, ...]] = {
         "cluster",
         "finetune",
         "evaluate",
+        "save",
         "filter",
         "loss",
         "log",
@@ -459,6 +461,8 @@ def footer(situation: Situation, pane: str = "layers") -> Sequence[Action]:
 
 def _missing(need: str, situation: Situation) -> str:
     match need:
+        case "live":
+            return f"{situation.held}: w saves a copy and goes on there" if situation.held else ""
         case "ready":
             return {
                 "ready": "",

@@ -35,6 +35,7 @@ from labbench.tui.screens.bench import BenchScreen, PlayerScreen
 from labbench.tui.screens.confirm import Confirm
 from labbench.tui.settings import Settings
 from labbench.tui.situation import Situation
+from labbench.tui.sources import cut_off
 from labbench.tui.stepper import Stepper
 from labbench.tui.takeover import take_over
 from labbench.tui.widgets.card import Card
@@ -86,7 +87,7 @@ class LabbenchApp(App[None]):
         notice, record = "", Record(session_path)
         if session_path and session_path.exists() and not recording:
             record, notice = Record.open(session_path)
-        self.desk: Desk = Desk(record, self._send, self.say, self._ask_to_run)
+        self.desk: Desk = Desk(record, self._send, self.say, self._ask_to_run, self._ask_to_go_on)
         self.desk.stepper = Stepper(recipe) if recipe else None
         self._notice = notice
         self._load = load
@@ -137,7 +138,7 @@ class LabbenchApp(App[None]):
             self.desk.trust(self._load.model)
             self.desk.perform(self._load)
         elif not self.desk.session.steps and not self.desk.stepper:
-            self.do("open")
+            self._offer_last()
 
     def _keep_theme(self, name: str) -> None:
         self.settings.theme = name
@@ -148,7 +149,7 @@ class LabbenchApp(App[None]):
         self._stale = True
 
     def _tick(self) -> None:
-        if self._stale or self.presenter.moved():
+        if (self._stale or self.presenter.moved()) and self._screen_stack:  # none is left while the app ends
             self._show()
 
     def _show(self) -> None:
@@ -171,6 +172,27 @@ class LabbenchApp(App[None]):
             self.touch()
 
         self.push_screen(Confirm(question, "Import and run it", "No", safer=True), take)
+
+    def _ask_to_go_on(self, question: str, answer: Callable[[bool], None]) -> None:
+        def take(yes: bool | None) -> None:
+            answer(bool(yes))
+            self.touch()
+
+        self.push_screen(Confirm(question, "Go on", "Leave it"), take)
+
+    def _offer_last(self) -> None:
+        """Where the last session was cut off, ask whether to go on with it; else ask what to open."""
+
+        def take(yes: bool | None) -> None:
+            if found and yes:
+                self.open_file(found.path)
+            else:
+                self.do("open")
+
+        if found := cut_off(self.sessions):
+            self.push_screen(Confirm(found.question, "Continue", "Open another"), take)
+        else:
+            self.do("open")
 
     # keys, mouse, palette
 
@@ -404,7 +426,7 @@ class LabbenchApp(App[None]):
                 self._pump.cancel()
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 await asyncio.wait_for(self._pump, 1.0)  # its last words are recorded
-        self.desk.record.close()
+        self.desk.record.close(in_order=self._exception is None)
 
     async def on_unmount(self) -> None:
         """However the app ends, the worker ends too."""

@@ -220,8 +220,13 @@ def save(app: "LabbenchApp") -> None:
     def take(path: Path | None) -> None:
         if path is not None:
             app.desk.save_as(path)
+            app.touch()
 
-    app.push_screen(PathForm("Save the session as", str(app.desk.record.path or app.sessions / "session.jsonl")), take)
+    path = app.desk.record.path or app.sessions / "session.jsonl"
+    if app.desk.record.held:
+        names = (path.with_stem(f"{path.stem}-copy{number}") for number in ("", *range(2, 100)))
+        path = next((copy for copy in names if not copy.exists()), path)
+    app.push_screen(PathForm("Save the session as", str(path)), take)
 
 
 def export(app: "LabbenchApp") -> None:

@@ -49,6 +49,8 @@ class Situation:
     """Name of the session file; "" until something is recorded."""
     recording: bool = False
     """Whether what happens is being written."""
+    held: str = ""
+    """Who else has this session open, in words: it can only be looked at then. "" where it is this one's."""
     restoring: Progress | None = None
     """How far the worker is in standing where the session is."""
     playing: Playing | None = None

@@ -17,6 +17,7 @@ from labbench.tui.widgets.status import bar, status
 from labbench.tui.widgets.totals import totals
 
 READY = Situation(worker="ready", model=True, file="2026-11-20-122221-lenet-5-digits.jsonl", recording=True)
+HELD = Situation(worker="ready", model=True, file=READY.file, held="this session is open in another labbench (pid 7)")
 PLAYING = Situation(worker="ready", model=True, playing=Playing(80, 151, 2.0, True, False))
 NUMBER = re.compile(r"\d[\d,.]*\d|\d")
 
@@ -25,6 +26,8 @@ NUMBER = re.compile(r"\d[\d,.]*\d|\d")
 @pytest.mark.parametrize("session", [lenet_session(), running_session(), resnet_session(), Session()])
 def test_heading_and_totals_fit_and_no_figure_is_cut(session, width):
     assert heading(session, READY, width).cell_len <= width
+    assert heading(session, HELD, width).cell_len <= width
+    assert "⊘" in heading(session, HELD, width).plain
     whole = set(NUMBER.findall(totals(session, 1000).plain))
     for line in totals(session, width).split():
         assert line.cell_len <= width

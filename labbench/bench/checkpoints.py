@@ -36,6 +36,7 @@ RECORD = "labbench"  # the key in the metadata
 VALUES = "labbench last values of "  # before the name of a layer; no module is called so
 CLUSTERS = "labbench clusters of "
 PICKLED = (".pth", ".pt")
+RUNS = 8  # interrupted runs that are kept for whoever comes back
 SMALL = 4096  # bytes below which tensors share a file: each would take a block of the disk anyway
 
 
@@ -301,6 +302,29 @@ class Cache:
         """Forget a run."""
         with suppress(OSError):
             self.store.drop(f"{key}{RUN}")
+
+    def put_under_way(self, key: str, paused: Paused) -> None:
+        """Keep a run under way; those that nobody came back to go. A folder that cannot be written costs epochs.
+
+        One plain file that is written again and again: it has no part in common with what is there, and is soon gone.
+        """
+        with suppress(OSError):
+            runs.save(paused, self._under_way(key))
+            times = {path: path.stat().st_mtime for path in self._under_way(key).parent.glob(f"*{RUN}")}
+            for path in sorted(times, key=lambda path: times[path])[:-RUNS]:
+                path.unlink(missing_ok=True)
+
+    def get_under_way(self, key: str) -> Paused | None:
+        """The run of a key where it was kept last, or None if it is not there or broken."""
+        return runs.read(self._under_way(key))
+
+    def drop_under_way(self, key: str) -> None:
+        """The run has ended: nobody goes on with it."""
+        with suppress(OSError):
+            self._under_way(key).unlink(missing_ok=True)
+
+    def _under_way(self, key: str) -> Path:
+        return self.store.folder / "runs" / f"{key}{RUN}"
 
     def _put(self, key: str, text: str, tensors: Mapping[str, Tensor]) -> None:
         with suppress(OSError):

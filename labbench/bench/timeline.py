@@ -80,7 +80,7 @@ class Timeline:
     def settle(self) -> None:
         """Whoever asked for the last operation has heard what came of it: nothing of it is to be rescued any more."""
         if self._run:
-            self.cache.drop_run(self._run)
+            self.cache.drop_under_way(self._run)
             self._run = ""
 
     def restore(self, request: Restore, tools: Tools, measure: Callable[[State], State]) -> None:
@@ -113,7 +113,7 @@ class Timeline:
             return Rescue()
         done = self.done[-1].key.partition("-")[0]
         self._run = key = run_key(f"{done}-{fingerprint(state)}", operation, operation.device or str(state.device))
-        return Rescue(partial(self.cache.get_run, key), partial(self.cache.put_run, key))
+        return Rescue(partial(self.cache.get_under_way, key), partial(self.cache.put_under_way, key))
 
     def _stand(self, operation: AnyOperation, change: Change, state: State, *, keep: bool = True) -> None:
         self.tree.take(operation, change)

@@ -60,7 +60,7 @@ class Recorder:
     def keep(self, paused: Any) -> None:
         """The run, as a worker keeps it. What is timed here leaves out the copies that are made of it before."""
         began = time.thread_time()
-        self.cache.put_run("run", paused)
+        self.cache.put_under_way("run", paused)
         self.keeping += time.thread_time() - began
 
 

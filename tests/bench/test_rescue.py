@@ -20,10 +20,17 @@ from labbench.bench.rescue import Rescue
 from labbench.bench.state import State
 from labbench.bench.timeline import Timeline
 from labbench.session.events import Metric, Progress, Sparsity
-from labbench.session.operations import AnyOperation, Finetune, Load, Note, Prune
+from labbench.session.operations import PLAIN, AnyOperation, Finetune, Load, Note, Prune
 
 LOAD = Load(model="lenet-300-100", dataset="digits", device="cpu")
-TUNE = Finetune(epochs=3, batch_size=50, lr=0.02)
+
+
+def tune(**settings: Any) -> Finetune:
+    """A run that computes as it is written: what is tried out first may come out otherwise the next time."""
+    return Finetune(**({**PLAIN} | settings))
+
+
+TUNE = tune(epochs=3, batch_size=50, lr=0.02)
 
 
 class Killed(BaseException):
@@ -66,7 +73,7 @@ def figures(events: list[Any]) -> dict[tuple[str, float], float | None]:
 @each_run
 def test_an_interrupted_run_ends_as_one_that_was_not(small: Small, how: dict[str, Any], tmp_path: Path) -> None:
     state, place = worked_on(small()), Place(tmp_path / "run")
-    operation = Finetune(epochs=4, batch_size=40, **how)
+    operation = tune(epochs=4, batch_size=40, **how)
     whole, expected = run(state, operation, Place(tmp_path / "whole"))
     known: dict[Any, Any] = {}
     for epochs in (1, 3):
@@ -89,8 +96,8 @@ def test_a_stopped_and_a_resumed_run_can_be_interrupted_too(tmp_path: Path) -> N
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         state = state_of(Dropping(), noise((1, 4, 4)))
-    whole = do(state, Finetune(epochs=4, batch_size=8, lr=0.1))
-    broken = Finetune(epochs=4, batch_size=8, lr=0.1, steps=7)  # of 3 in an epoch
+    whole = do(state, tune(epochs=4, batch_size=8, lr=0.1))
+    broken = tune(epochs=4, batch_size=8, lr=0.1, steps=7)  # of 3 in an epoch
     for operation, begin in ((broken, state), (Finetune(resume=True), do(state, broken))):
         place = Place(tmp_path / str(operation.resume))
         expected, points = run(begin, operation, Place(tmp_path / "whole"))
@@ -112,7 +119,7 @@ def test_a_run_whose_front_end_is_gone_goes_on_where_it_was_stopped(keep: Any, t
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         state = state_of(Dropping(), noise((1, 4, 4)))
-    operation = Finetune(epochs=3, batch_size=8, lr=0.1, keep=keep)
+    operation = tune(epochs=3, batch_size=8, lr=0.1, keep=keep)
     total = Counting(math.inf)
     tools = Tools(lambda name, options, side: state.data, stopped=total)
     whole = apply(operation, state, tools)
@@ -132,7 +139,7 @@ def test_a_run_whose_front_end_is_gone_goes_on_where_it_was_stopped(keep: Any, t
 
 @pytest.mark.parametrize("wrong", ["another operation", "another model", "another optimizer", "broken"])
 def test_what_cannot_be_used_is_left_alone(small: Small, wrong: str, tmp_path: Path) -> None:
-    operation = Finetune(epochs=2, batch_size=40)
+    operation = tune(epochs=2, batch_size=40)
     state, place = small(), Place(tmp_path / "run")
     expected, _ = run(state, operation, Place(tmp_path / "whole"))
     with pytest.raises(Killed):
@@ -141,7 +148,7 @@ def test_what_cannot_be_used_is_left_alone(small: Small, wrong: str, tmp_path: P
     assert found is not None
     match wrong:
         case "another operation":
-            save(replace(found, operation=Finetune(epochs=3)), place.path)
+            save(replace(found, operation=tune(epochs=3)), place.path)
         case "another model":
             save(replace(found, weights={"fc.weight": torch.zeros(3)}), place.path)
         case "another optimizer":
@@ -209,13 +216,13 @@ class Bench:
         self.epochs = epochs
         with pytest.raises(Killed):
             self.do(operation)
-        other = Bench(self.tools, self.timeline.cache.folder)
+        other = Bench(self.tools, self.timeline.cache.store.folder)
         other.timeline.restore(restore_of(self.timeline), self.tools, same)
         return other
 
 
 def files(folder: Path) -> list[str]:
-    return [path.suffix for path in folder.iterdir() if path.suffix == ".run"]
+    return [path.suffix for path in folder.rglob("*.run")]
 
 
 def test_the_same_operation_at_the_same_point_goes_on_and_nothing_of_it_stays(tools: Tools, tmp_path: Path) -> None:
@@ -264,13 +271,13 @@ def test_anything_else_begins_anew(tools: Tools, tmp_path: Path, before: Any, op
 
 
 def test_runs_that_nobody_comes_back_to_make_room(small: Small, tmp_path: Path) -> None:
-    paused = do(small(), Finetune(epochs=2, batch_size=40, steps=3)).paused
+    paused = do(small(), tune(epochs=2, batch_size=40, steps=3)).paused
     assert paused is not None
     cache = Cache(tmp_path, 10**9)
     for number in range(RUNS + 3):
-        cache.put_run(f"{number:02}", paused)
+        cache.put_under_way(f"{number:02}", paused)
     assert len(files(tmp_path)) == RUNS
-    assert cache.get_run(f"{RUNS + 2:02}") is not None
-    assert cache.get_run("00") is None
-    cache.drop_run("03")
-    assert cache.get_run("03") is None
+    assert cache.get_under_way(f"{RUNS + 2:02}") is not None
+    assert cache.get_under_way("00") is None
+    cache.drop_under_way("03")
+    assert cache.get_under_way("03") is None

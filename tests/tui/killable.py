@@ -13,12 +13,12 @@ from pathlib import Path
 from hosting import seen
 
 from labbench import folders
-from labbench.session.operations import Finetune, Load
+from labbench.session.operations import PLAIN, Finetune, Load
 from labbench.tui.app import LabbenchApp
 from labbench.tui.screens.confirm import Confirm
 
 LOAD = Load(model="lenet-300-100", dataset="digits", device="cpu")
-TUNE = Finetune(epochs=8, lr=0.002, optimizer="adam", schedule="cosine")
+TUNE = Finetune(epochs=8, lr=0.002, optimizer="adam", **PLAIN)
 WORKER = [sys.executable, str(Path(__file__)), "worker"]
 PAUSE = 0.3  # seconds after each epoch
 

@@ -114,7 +114,7 @@ async def test_a_run_goes_on_after_the_worker_the_app_and_both_were_killed(tmp_p
         assert [x for x, _ in points] == [float(x) for x in range(1, 17)]
         assert [y for _, y in points[:8]] == [y for _, y in points[8:]]
     assert sum(isinstance(event, Ready) for _, event in made.events) == 3, "the header has the first"
-    assert not list(folders.checkpoints().glob("*.run"))
+    assert not list(folders.checkpoints().rglob("*.run"))
 
 
 def test_a_file_cut_off_anywhere_opens_or_is_refused(tmp_path):

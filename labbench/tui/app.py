@@ -143,7 +143,7 @@ class LabbenchApp(App[None]):
         self._stale = True
 
     def _tick(self) -> None:
-        if self._stale or self.presenter.moved():
+        if self.screen_stack and (self._stale or self.presenter.moved()):  # none is left while it ends
             self._show()
 
     def _show(self) -> None:

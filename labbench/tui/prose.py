@@ -8,6 +8,7 @@ ACTING = ("link", "image", "autolink", "linkify", "html_inline", "html_block", "
 """Rules of Markdown whose results could lead somewhere: what they would have read stays text."""
 
 
+MOST_LINES, MOST_BARS = 200, 400
 BREAKS = {"softbreak": " ", "hardbreak": "\n"}
 
 
@@ -16,8 +17,15 @@ def parser() -> MarkdownIt:
     return MarkdownIt("commonmark").enable(["table", "strikethrough"]).disable(list(ACTING), ignoreInvalid=True)
 
 
+def modest(text: str) -> bool:
+    """Whether the text may be laid out as Markdown: every line and every cell of a table becomes a widget."""
+    return text.count("\n") <= MOST_LINES and text.count("|") <= MOST_BARS
+
+
 def plain(text: str) -> str:
-    """The words without the marks of Markdown, one line for each block."""
+    """The words without the marks of Markdown, one line for each block; what is too long for that as it is."""
+    if not modest(text):
+        return printable(text)
     lines: list[str] = []
     for token in parser().parse(printable(text)):
         if token.type == "inline":

@@ -108,6 +108,23 @@ async def test_a_long_note_is_cut_with_a_word_and_read_in_full():
         await until(pilot, lambda: "paragraph 39" in seen(app))
 
 
+WIDE = "|\n".join(("|a" * 900, "|-" * 900, "|a" * 900, ""))
+
+
+@pytest.mark.parametrize("text", ["- a\n" * 1000, WIDE, "*a_" * 6600], ids=["long", "wide", "marks"])
+async def test_no_note_is_too_much(text):
+    session = taught_session(list(taught_events())[:3])
+    session.append(5.0, Started(operation=Note(text=text)))
+    session.append(6.0, Finished(operation=Note(text=text)))
+    app = app_on(recording=session)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await at(app, pilot, 2)
+        await until(pilot, lambda: "⏎ reads it all" in seen(app))
+        assert len(app.screen.query("*")) < 300
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, Reader))
+
+
 def test_plain_words_have_no_marks():
     assert plain(OPENING.text).splitlines() == [
         "Zeros and time", "Half of it goes. Nothing gets faster:", "zeros are stored", "and multiplied",
@@ -164,6 +181,7 @@ async def test_without_chapters_the_list_has_the_steps():
 
 
 async def type_guess(app, pilot, text):
+    app.playback.player.faster(100)
     await at(app, pilot, ASKED)
     await until(pilot, lambda: app.bench.card.asking and app.focused is not None and app.focused.id == "guess")
     await pilot.press(*("space" if letter == " " else letter for letter in text), "enter")

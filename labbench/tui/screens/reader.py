@@ -9,7 +9,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from labbench.tui.screens.dialog import Buttons, Dialog
-from labbench.tui.widgets.card import make_markdown
+from labbench.tui.widgets.card import worded
 
 
 class Reader(ModalScreen[None]):
@@ -35,7 +35,7 @@ class Reader(ModalScreen[None]):
         with Dialog(self._title):
             with VerticalScroll():
                 if self._note:
-                    yield make_markdown(self._text)
+                    yield worded(self._text)
                 else:
                     yield Static(self._text, classes="text", markup=False)
             yield Buttons(("close", "Close"), hint="↑↓ scroll · esc close")

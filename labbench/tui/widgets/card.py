@@ -1,7 +1,7 @@
 """What a player tells its audience in large: the note that was reached, the question it asks, and what came of the
 predictions. Words of a file are Markdown in which nothing acts."""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual import events, on
@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message
+from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from labbench.session.check import BadInput
@@ -19,10 +20,8 @@ from labbench.tui.digits import draw, height, largest
 from labbench.tui.situation import Playing
 from labbench.tui.words import count, printable, rate
 
-if TYPE_CHECKING:
-    from textual.widgets import Markdown
-
 SHARE, SHARE_BESIDE = 0.6, 0.45  # of the screen's rows at most: the rest is the bench, or, with the second, big figures
+LINES = 60  # of a note, more than there is room for: the reader has them all
 NAMES = {"accuracy": "accuracy", "sparsity": "sparsity", "parameters": "parameters that are not zero", "macs": "MACs"}
 
 
@@ -108,7 +107,6 @@ class Card(Vertical):
         """Whether a question waits for an answer."""
         self._told: Note | tuple[Verdict, ...] | None = None
         self._shown: object = None
-        self._markdown: Markdown | None = None
         self._question = Static("", id="question", markup=False)
         self._guess = Guess(id="guess", compact=True)
         self._advice = Static("", id="advice", markup=False)
@@ -155,11 +153,8 @@ class Card(Vertical):
         self.call_after_refresh(self._fit)
 
     def _tell(self, note: Note, guesses: tuple[float, ...]) -> None:
-        if self._markdown is None:
-            self._markdown = make_markdown(note.text)
-            self._words.mount(self._markdown)
-        else:
-            self._markdown.update(printable(note.text))
+        self._words.remove_children()
+        self._words.mount(worded("\n".join(note.text.splitlines()[:LINES])))
         self._words.scroll_home(animate=False)
         predicted = ", ".join(written(guess, note.figure) for guess in guesses)
         answered = f"   predicted: {predicted}" if predicted and not self.asking else ""
@@ -228,12 +223,16 @@ class Card(Vertical):
             self._advise()
 
 
-def make_markdown(text: str) -> "Markdown":
-    """A widget for words of a file. Imported when the first note is there: the first picture needs none."""
+def worded(text: str) -> Widget:
+    """A widget for the words of a note: Markdown, or, where that would be too many widgets, as they stand.
+
+    Markdown is imported when the first note is there: the first picture needs none."""
     from textual.widgets import Markdown
 
-    from labbench.tui.prose import parser
+    from labbench.tui.prose import modest, parser
 
+    if not modest(text):
+        return Static(printable(text), markup=False)
     return Markdown(printable(text), parser_factory=parser, open_links=False)
 
 

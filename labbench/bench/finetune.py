@@ -163,13 +163,16 @@ def timed_steps(operation: Finetune, state: State, stopped: Callable[[], bool]) 
     run = set_up(operation, state)
     images = len(state.data.on(run.device)["train"][0])
     pick = Pick(torch.arange(min(operation.batch_size, images), device=run.device))
-    while True:
-        began = time.perf_counter()
-        with interruptible(run, stopped), random_numbers(run):
-            if stopped():
-                raise Stopped
-            train_step(run, pick).tolist()
-        yield time.perf_counter() - began
+    try:
+        while True:
+            began = time.perf_counter()
+            with interruptible(run, stopped), random_numbers(run):
+                if stopped():
+                    raise Stopped
+                train_step(run, pick).tolist()
+            yield time.perf_counter() - began
+    finally:
+        as_written(run.model)  # a layer that computes in another way knows its model, which would stay in memory
 
 
 def batches(run: Run) -> Iterator[Pick]:

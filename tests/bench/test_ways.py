@@ -60,6 +60,9 @@ def test_a_hopeless_way_is_left_after_its_first_step() -> None:
     clock = Clock(dict.fromkeys([*ALL, ("fp32", "contiguous", "plain")], 1.0) | {slow: 10.0})
     choose(Finetune(), LEAST_STEPS, CPU, clock)
     assert clock.steps[slow] == 1
+    clock.steps[slow] = 0
+    choose(Finetune(), LEAST_STEPS, torch.device("cuda"), clock)
+    assert clock.steps[slow] == 4, "on a GPU the first step says nothing"
 
 
 def test_a_way_that_the_network_cannot_go_is_not_taken() -> None:

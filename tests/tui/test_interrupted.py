@@ -25,7 +25,7 @@ from labbench.tui.record import Record
 from labbench.tui.screens.open import OpenScreen
 from labbench.tui.sources import cut_off
 
-PATIENCE = 30.0  # seconds: torch is imported while others work on the same cores
+PATIENCE = 120.0  # seconds: torch is imported while others work on the same cores
 
 
 def session():
@@ -65,7 +65,7 @@ def kill(pid):
 async def patiently(pilot, condition):
     end = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < end, folders.log().read_text()[-3000:]
+        assert time.monotonic() < end, seen(pilot.app)
         await pilot.pause(0.05)
 
 

@@ -6,9 +6,9 @@ import difflib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from labbench import __version__
 from labbench.exits import BAD, BUG, CANNOT, INTERRUPTED, SAME, say
@@ -17,10 +17,17 @@ if TYPE_CHECKING:
     from labbench.session.operations import Load, Value
     from labbench.session.recipe import Recipe
 
+Read = TypeVar("Read")
+
 HEADLESS = """headless commands (each has --help):
   labbench replay FILE [--check]       do a session's operations again; --check gives a verdict for each
+                                       (--from N, --until N, --set STEP.FIELD=VALUE, --repeat SEEDS)
   labbench run RECIPE [--out FILE]     do a recipe's operations
   labbench show FILE [--recipe]        what a session did and what the model is now
+  labbench compare FILE[@POINT] FILE[@POINT] …   models side by side: points of one session, or of several
+  labbench check FILE… [--tasks FILE]  whether the tasks of sessions were met, a line each
+  labbench sessions [--prune [SIZE]]   the session files, and the sizes of their checkpoints
+  labbench pack FILE / unpack ARCHIVE  a session and its checkpoints in one file, for another machine
   labbench list models|datasets|methods|clusterings|regularizers|operations
   labbench export FILE --to MODEL.safetensors|.pth|.pt|.pt2|.onnx
 and in the terminal:
@@ -78,15 +85,31 @@ def _dispatch(arguments: list[str]) -> int:
     given = command_parser(arguments[0]).parse_args(arguments[1:])
     if arguments[0] == "play":
         return _play(given)
-    from labbench import commands, listing
+    from labbench import commands, listing, marking
 
     match arguments[0]:
+        case "check":
+            return marking.check(
+                given.files,
+                given.tasks,
+                given.form,
+                recompute=given.recompute,
+                device=given.device,
+                data_dir=given.data_dir,
+                trust_code=given.trust_code,
+            )
         case "replay":
-            return commands.replay(given.file, given.check, given.out, given.device, given.data_dir, given.trust_code)
+            return _replay(given)
         case "run":
             return commands.run(given.file, given.out, given.device, given.data_dir, given.trust_code)
         case "show":
             return listing.show(given.file, given.form, given.measures)
+        case "compare":
+            from labbench import comparing
+
+            return comparing.compare(given.models, given.form, given.everything)
+        case "sessions" | "pack" | "unpack":
+            return _keep(arguments[0], given)
         case "list":
             return listing.catalogue(given.what, given.form)
         case _:
@@ -128,6 +151,11 @@ COMMANDS = {
     "replay": "Do a session's finished operations again, one line each.",
     "run": "Do a recipe's operations, one line each.",
     "show": "Show what a session did, the layers now, and the sums.",
+    "compare": "Compare models: points of one session, or of several, side by side.",
+    "check": "Say whether the tasks of sessions were met, a line each.",
+    "sessions": "List the session files of a folder and the sizes of their checkpoints, or drop checkpoints.",
+    "pack": "Write a session and the checkpoints of its points into one archive, to go on with it on another machine.",
+    "unpack": "Take a session and its checkpoints out of an archive. Everything is checked before anything is written.",
     "list": "List what can be chosen, with knobs, ranges and defaults.",
     "export": "Write a session's final model to a file: weights (.safetensors, .pth, .pt) or a program (.pt2, .onnx).",
 }
@@ -144,9 +172,34 @@ def command_parser(name: str) -> argparse.ArgumentParser:
             "--table", dest="form", action="store_const", const="table", help="models: the table of the README"
         )
         return parser
+    if name == "compare":
+        parser.add_argument(
+            "models", nargs="+", metavar="FILE[@POINT]", help="a session, and the number or name of a point of it"
+        )
+        parser.add_argument("--json", dest="form", action="store_const", const="json", default="text", help="as JSON")
+        parser.add_argument("--all", dest="everything", action="store_true", help="layers that do not differ, too")
+        return parser
+    if name in ("sessions", "pack", "unpack"):
+        return _keeping_parser(name, parser)
+    if name == "check":
+        parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="sessions")
+        parser.add_argument(
+            "--tasks",
+            type=Path,
+            metavar="FILE",
+            help="the tasks of this session or recipe count, not those in the files",
+        )
+        parser.add_argument("--json", dest="form", action="store_const", const="json", default="text", help="as JSON")
+        parser.add_argument(
+            "--recompute",
+            action="store_true",
+            help="do every session again: what comes out here counts, and figures that were edited are found",
+        )
+        _computing(parser)
+        return parser
     parser.add_argument("file", type=Path, metavar="RECIPE" if name == "run" else "FILE", help=_file_help(name))
     if name == "replay":
-        parser.add_argument("--check", action="store_true", help="compare each step with the recording")
+        _replay_options(parser)
     if name == "show":
         form = parser.add_mutually_exclusive_group()
         form.add_argument("--json", dest="form", action="store_const", const="json", default="text", help="as JSON")
@@ -163,13 +216,132 @@ def command_parser(name: str) -> argparse.ArgumentParser:
             help="the file to write; its ending says the format",
         )
         parser.add_argument("--force", action="store_true", help="replace the file if it is there")
-    if name in ("replay", "run", "export"):
-        parser.add_argument(
-            "--trust-code", action="store_true", help="run the code of a model of your own that the file names"
-        )
-        parser.add_argument("--device", default="", help="compute here instead: auto, cpu, cuda, cuda:1, mps")
+    if name == "play":
         _data_dir(parser)
+    if name in ("replay", "run", "export"):
+        _computing(parser)
     return parser
+
+
+def _computing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust-code", action="store_true", help="run the code of a model of your own that the file names"
+    )
+    parser.add_argument("--device", default="", help="compute here instead: auto, cpu, cuda, cuda:1, mps")
+    _data_dir(parser)
+
+
+def _keeping_parser(name: str, parser: Parser) -> Parser:
+    if name == "sessions":
+        parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="instead of labbench's own")
+        parser.add_argument(
+            "--prune",
+            nargs="?",
+            const="",
+            metavar="SIZE",
+            help="drop checkpoints of all sessions, those used longest ago first, until SIZE is left (2GB); "
+            "without SIZE, all that can be computed again",
+        )
+        parser.add_argument("--json", dest="form", action="store_const", const="json", default="text", help="as JSON")
+        return parser
+    if name == "pack":
+        parser.add_argument("file", type=Path, metavar="FILE", help="a session")
+        parser.add_argument("--to", type=Path, metavar="ARCHIVE", help="beside FILE, with .labbench.zip at the end")
+        parser.add_argument("--force", action="store_true", help="replace the archive if it is there")
+    else:
+        parser.add_argument("file", type=Path, metavar="ARCHIVE", help="what labbench pack wrote")
+        parser.add_argument("--to", type=Path, default=Path(), metavar="FOLDER", help="for the session file (here)")
+        parser.add_argument("--force", action="store_true", help="replace the session file if it is there")
+    return parser
+
+
+def _keep(name: str, given: argparse.Namespace) -> int:
+    from labbench import keeping
+
+    match name:
+        case "sessions":
+            return keeping.sessions(given.folder, given.form, given.prune)
+        case "pack":
+            return keeping.pack(given.file, given.to, given.force)
+        case _:
+            return keeping.unpack(given.file, given.to, given.force)
+
+
+def _replay_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--check", action="store_true", help="compare each step with the recording")
+    parser.add_argument(
+        "--from",
+        dest="first",
+        type=int,
+        default=1,
+        metavar="N",
+        help="begin with step N, as `labbench show` numbers them; those before come from checkpoints, or are computed",
+    )
+    parser.add_argument("--until", type=int, metavar="N", help="end with step N")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="STEP.FIELD=VALUE",
+        help="vary a step: 4.amount=0.6, 4.options.p=1; from there on methods choose filters again and --check only "
+        "says what was varied; may be given several times",
+    )
+    parser.add_argument(
+        "--repeat",
+        metavar="SEEDS",
+        help="do it once for each of 0-4, 0,3,7 or a count, added to every seed in it (0: as recorded); "
+        "gives mean ± standard deviation for each step",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="with --repeat: all values, in this new file")
+    parser.add_argument(
+        "--keep", action="store_true", help="with --repeat: write the spread into FILE; --check then allows for it"
+    )
+
+
+def _replay(given: argparse.Namespace) -> int:
+    from labbench import commands, repeat
+    from labbench.session.check import BadInput
+    from labbench.session.vary import seeds_from, setting_from
+
+    try:
+        settings = [_said("--set", setting_from, text) for text in given.settings]
+        seeds = None if given.repeat is None else _said("--repeat", seeds_from, given.repeat)
+    except BadInput as error:
+        return say(str(error), BAD)
+    which = {"first": given.first, "until": given.until, "settings": settings}
+    if seeds is None:
+        if given.json or given.keep:
+            return say("--json and --keep go with --repeat", BAD)
+        return commands.replay(
+            given.file, given.check, given.out, given.device, given.data_dir, given.trust_code, **which
+        )
+    if given.check or given.out:
+        return say(
+            "--repeat does it with other seeds: it compares and records nothing, so leave out --check, --out", BAD
+        )
+    if given.keep and settings:
+        return say("--keep is for the session as it is: leave out --set", BAD)
+    return repeat.repeat(
+        given.file,
+        seeds,
+        json=given.json,
+        keep=given.keep,
+        device=given.device,
+        data_dir=given.data_dir,
+        trust_code=given.trust_code,
+        **which,
+    )
+
+
+def _said(flag: str, read: Callable[[str], Read], text: str) -> Read:
+    """What an option's text means, or a refusal that begins with the option."""
+    from labbench.session.check import BadInput
+
+    try:
+        return read(text)
+    except BadInput as error:
+        raise BadInput(f"{flag} {error}") from None
 
 
 def _file_help(name: str) -> str:
@@ -202,7 +374,7 @@ def _app(given: argparse.Namespace) -> int:
         return say(str(error), BAD)
     if code := _no_terminal():
         return code
-    from labbench.tui.app import main as start
+    from labbench.tui.start import main as start
 
     try:
         return start(session_path=session_path, load=load, recipe=recipe, data_dir=given.data_dir)
@@ -256,13 +428,9 @@ def _load(given: argparse.Namespace) -> "Load | None":
 
 
 def _option(flag: str, text: str) -> "tuple[str, Value]":
-    from labbench.session.check import BadInput
     from labbench.session.options import option_from
 
-    try:
-        return option_from(text)
-    except BadInput as error:
-        raise BadInput(f"{flag} {error}") from None
+    return _said(flag, option_from, text)
 
 
 def _play(given: argparse.Namespace) -> int:
@@ -276,9 +444,9 @@ def _play(given: argparse.Namespace) -> int:
         say(notice)
     if code := _no_terminal():
         return code
-    from labbench.tui.app import main as start
+    from labbench.tui.start import main as start
 
-    return start(recording=session, session_path=given.file)
+    return start(recording=session, session_path=given.file, data_dir=given.data_dir)
 
 
 def _no_terminal() -> int:
@@ -286,6 +454,6 @@ def _no_terminal() -> int:
     if all(stream.isatty() for stream in (sys.stdin, sys.stderr)) and os.environ.get("TERM") != "dumb":
         return SAME
     return say(
-        "the bench needs a terminal; without one use labbench replay, run, show, list or export (labbench --help)",
+        "the bench needs a terminal; without one use replay, run, show, compare, list or export (labbench --help)",
         CANNOT,
     )

@@ -1,63 +1,103 @@
 """The headless commands that compute: replay, run and export. stdout is data, stderr is narration."""
 
 import asyncio
-import collections
+import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-
-import msgspec
 
 from labbench import client
 from labbench.exits import BAD, CANNOT, DIFFERS, INTERRUPTED, SAME, say
 from labbench.headless import CannotRun, Refused, Stopped, export_model, perform
 from labbench.listing import opened, print_lines
-from labbench.session import compare, recipe, report
+from labbench.session import recipe, report
 from labbench.session.check import BadInput
-from labbench.session.compare import Judgment, Verdict
-from labbench.session.events import EXPORT_FORMATS, AnyEvent, Environment, Finished, Progress, Restore, Restored
-from labbench.session.operations import AnyOperation, Finetune, Load
+from labbench.session.compare import Judgment
+from labbench.session.events import EXPORT_FORMATS, AnyEvent, Finished, Progress, Restored, restore_along
+from labbench.session.operations import AnyOperation
 from labbench.session.own import described, own_models
 from labbench.session.session import Session
+from labbench.session.vary import Setting
+from labbench.verify import Checker, Plan, StepFailed, do_again, on_device, plan, verify
 
 Result = TypeVar("Result")
 
 
 def replay(
-    file: Path, check: bool, out: Path | None, device: str, data_dir: Path | None, trust_code: bool = False
+    file: Path,
+    check: bool,
+    out: Path | None,
+    device: str,
+    data_dir: Path | None,
+    trust_code: bool = False,
+    *,
+    first: int = 1,
+    until: int | None = None,
+    settings: Sequence[Setting] = (),
 ) -> int:
-    """Do a session's finished operations again; with `check`, compare each with the recording."""
-    found = opened(file)
-    if found is None or _taken(out, "--out"):
+    """Do a session's finished operations again, or steps `first` to `until`; with `check`, compare each with the
+    recording."""
+    if taken(out, "--out"):
         return BAD
-    header, recording = found
-    if not recording.steps:
-        return say(f"{file}: nothing to do again: no operation was finished", BAD)
-    operations = [_moved(step.operation, device) for step in recording.steps]
-    models = own_models(operations)
+    planned = planned_of(file, first, until, settings, device)
+    if planned is None:
+        return BAD
+    if out and first > 1 and device:
+        return say("--out with --from keeps the steps before as they were, so not with --device", BAD)
+    models = models_of(planned)
     if models and not trust_code:
-        return _refuse_code(file, models)
-    checker = Checker(header.environment, recording) if check else None
-    printer = Printer(operations, checker)
-    with tempfile.TemporaryDirectory(prefix="labbench-") as checkpoints:  # what is replayed is computed, not looked up
-        command = client.worker_command(data_dir, Path(checkpoints))
+        return refuse_code(file, models)
+    checker = Checker(planned) if check else None
+    printer = Printer(planned.operations, checker, first)
+    with worker_for(planned, data_dir) as command:
         try:
-            _run(perform(operations, printer.see, command=command, title=header.title, out=out, trusted=models))
-        except Refused as error:
-            failed = operations[printer.finished]
-            if isinstance(failed, Load):
-                return say(f"step {printer.finished + 1} cannot be done here: {error}", CANNOT)
-            if not checker:
-                return say(f"step {printer.finished + 1}, {failed.describe()}: {error}", DIFFERS)
-            printer.fail(str(error))
+            if checker:
+                outcome(verify(planned, checker, printer.see, command=command, out=out, trusted=models))
+                printer.rest()
+            else:
+                outcome(do_again(planned, printer.see, command=command, out=out, trusted=models))
+        except StepFailed as error:
+            return say(str(error), DIFFERS)
         except CannotRun as error:
             return say(str(error), CANNOT)
         except Stopped:
             return say("stopped", INTERRUPTED)
-    return checker.close() if checker else SAME
+    if not checker:
+        return SAME
+    print(checker.sums())
+    return DIFFERS if checker.differs else SAME
+
+
+def planned_of(file: Path, first: int, until: int | None, settings: Sequence[Setting], device: str) -> Plan | None:
+    """What is to be done again of a session's file; None after saying why nothing is."""
+    found = opened(file)
+    if found is None:
+        return None
+    header, recording = found
+    if not recording.steps:
+        say(f"{file}: nothing to do again: no operation was finished")
+        return None
+    try:
+        return plan(header, recording, first=first, until=until, settings=settings, device=device)
+    except BadInput as error:
+        say(f"{file}: {error}")
+        return None
+
+
+def models_of(planned: Plan) -> tuple[str, ...]:
+    """The models of one's own whose code a plan runs, those of restored steps among them."""
+    before = [step.operation for step in planned.recording.steps[: planned.first - 1]]
+    return own_models([*before, *planned.operations])
+
+
+@contextlib.contextmanager
+def worker_for(planned: Plan, data_dir: Path | None) -> Iterator[list[str]]:
+    """The command of a worker that computes what is done again and looks nothing up, but for the steps before."""
+    with tempfile.TemporaryDirectory(prefix="labbench-") as folder:
+        yield client.worker_command(data_dir, None if planned.first > 1 else Path(folder))
 
 
 def run(file: Path, out: Path | None, device: str, data_dir: Path | None, trust_code: bool = False) -> int:
@@ -66,16 +106,16 @@ def run(file: Path, out: Path | None, device: str, data_dir: Path | None, trust_
         steps = recipe.read(file)
     except BadInput as error:
         return say(str(error), BAD)
-    if _taken(out, "--out"):
+    if taken(out, "--out"):
         return BAD
-    operations = [_moved(operation, device) for operation in steps.steps]
+    operations = [on_device(operation, device) for operation in steps.steps]
     models = own_models(operations)
     if models and not trust_code:
-        return _refuse_code(file, models)
+        return refuse_code(file, models)
     printer = Printer(operations, None)
     command = client.worker_command(data_dir)
     try:
-        _run(perform(operations, printer.see, command=command, title=steps.title, out=out, trusted=models))
+        outcome(perform(operations, printer.see, command=command, title=steps.title, out=out, trusted=models))
     except Refused as error:
         return say(f"{file}: step {printer.finished + 1}: {error}", DIFFERS)
     except CannotRun as error:
@@ -90,21 +130,21 @@ def export(file: Path, to: Path, force: bool, device: str, data_dir: Path | None
     if to.suffix not in EXPORT_FORMATS:
         return say(f"--to {to}: its ending says the format, one of {', '.join(EXPORT_FORMATS)}", BAD)
     found = opened(file)
-    if found is None or (not force and _taken(to, "--to")):
+    if found is None or (not force and taken(to, "--to")):
         return BAD
     _, session = found
     if not session.changes:
         return say(f"{file}: nothing to export: no model was opened", BAD)
-    restore = Restore(done=tuple(_moved(operation, device) for operation in session.changes))
-    models = own_models(restore.done)
+    operations = tuple(on_device(operation, device) for operation in session.changes)
+    models = own_models(operations)
     if models and not trust_code:
-        return _refuse_code(file, models)
-    if not device:  # on another device other weights come out: the checkpoints are of the recorded one
-        restore = msgspec.structs.replace(restore, fingerprints=session.restore().fingerprints[: len(restore.done)])
+        return refuse_code(file, models)
+    marks = tuple(step.snapshot.fingerprint if step.snapshot else "" for step in session.done)
+    restore = restore_along(operations, () if device else marks)  # elsewhere other weights come out: no checkpoints
     printer = Printer([], None)
     command = client.worker_command(data_dir)
     try:
-        made, written = _run(export_model(restore, to.absolute(), printer.see, command=command, trusted=models))
+        made, written = outcome(export_model(restore, to.absolute(), printer.see, command=command, trusted=models))
     except Refused as error:
         return say(f"{file}: {error}", DIFFERS)
     except CannotRun as error:
@@ -126,8 +166,10 @@ def export(file: Path, to: Path, force: bool, device: str, data_dir: Path | None
 class Printer:
     """Prints a line for each finished operation, and on a terminal how far the running one is."""
 
-    def __init__(self, operations: Sequence[AnyOperation], checker: "Checker | None") -> None:
+    def __init__(self, operations: Sequence[AnyOperation], checker: Checker | None, first: int = 1) -> None:
+        """`first` is the number of the first operation."""
         self.finished = 0
+        self._first = first
         self._operations = operations
         self._width = report.operations_width(operations)
         self._checker = checker
@@ -139,84 +181,55 @@ class Printer:
             words = _progress_words(event) if isinstance(event, Progress) else ""
             room = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be wiped
             print(f"\r\x1b[K{words[:room]}", end="", file=sys.stderr, flush=True)
-        if isinstance(event, Finished):
+        if isinstance(event, Restored) and self._first > 1:
+            say(self._restored(session, event))
+        elif isinstance(event, Finished):
             self._step(session)
 
-    def fail(self, error: str) -> None:
-        """Give the verdicts of a step that failed and of those that it takes with it. Only with a checker."""
+    def rest(self) -> None:
+        """Print the verdicts of a step that failed and of those that it took with it. Only with a checker."""
         assert self._checker
-        failed = self.finished + 1
-        reason = f"it failed here: {error}"
-        for operation in self._operations[self.finished :]:
+        while self.finished < len(self._operations):
+            operation, judgment = self._operations[self.finished], self._checker.judgments[self._first + self.finished]
+            words = report.plain(operation.describe()).ljust(self._width)
+            print(f"{self._first + self.finished:>3}  {words}  {_verdict(judgment)}")
             self.finished += 1
-            judgment = Judgment(Verdict.DIFFERS, reason)
-            if self.finished > failed:
-                judgment = Judgment(Verdict.INCOMPARABLE, f"step {failed} failed here")
-            self._checker.count(judgment)
-            print(f"{self.finished:>3}  {report.plain(operation.describe()).ljust(self._width)}  {_verdict(judgment)}")
+
+    def _restored(self, session: Session, event: Restored) -> str:
+        again = f"{event.recomputed} of them computed again" if event.recomputed else "from checkpoints"
+        words = f"steps 1 to {len(session.steps)} are restored, {again}"
+        recorded = session.done[-1].snapshot if session.done else None
+        if recorded and event.snapshot and recorded.fingerprint not in ("", event.snapshot.fingerprint):
+            words += "; the weights are not those of the recording to the last bit"
+        return words
 
     def _step(self, session: Session) -> None:
         if not self.finished:
             if self._checker and session.environment:
-                print_lines(self._checker.surroundings(session.environment))
+                print_lines(map(report.plain, self._checker.surroundings(session.environment)))
             print(report.step_head(self._width) + ("  verdict" if self._checker else ""))
         self.finished += 1
         line = report.step_line(session.steps[-1], self._width)
-        print(f"{line}  {_verdict(self._checker.judge(session))}" if self._checker else line, flush=True)
+        verdict = f"  {_verdict(self._checker.judgments[session.steps[-1].number])}" if self._checker else ""
+        print(f"{line}{verdict}", flush=True)
         print_lines(f"     · {report.plain(remark)}" for remark in session.steps[-1].event.remarks)
 
 
-class Checker:
-    """Compares the steps of a replay with the recording, one by one, and counts the verdicts."""
-
-    def __init__(self, first: Environment | None, recording: Session) -> None:
-        self._recording = recording
-        self._environments = compare.environments(recording, first)
-        self._counts: collections.Counter[Verdict] = collections.Counter()
-
-    def surroundings(self, here: Environment) -> list[str]:
-        """What differs between where it was recorded and here, a line each."""
-        found = [line for then in self._environments for line in compare.differences(then, here)]
-        return [f"environment: {report.plain(line)}" for line in dict.fromkeys(found)] or ["environment: the same"]
-
-    def judge(self, session: Session) -> Judgment:
-        """The verdict for the session's last step."""
-        number = len(session.steps) - 1
-        assert session.environment
-        away = compare.elsewhere(self._environments[number], session.environment)
-        step = self._recording.steps[number]
-        judgment = compare.judge(step.event, session.steps[-1].event, session.changes, away)
-        recorded = (step.operation for step in self._recording.steps[: number + 1])
-        if other := compare.other_code([*recorded], session.changes, step.operation):
-            judgment = Judgment(judgment.verdict, f"{other}; {judgment.reason}" if judgment.reason else other)
-        self.count(judgment)
-        return judgment
-
-    def count(self, judgment: Judgment) -> None:
-        """Take a verdict into the sums."""
-        self._counts[judgment.verdict] += 1
-
-    def close(self) -> int:
-        """Print the sums; returns the exit code."""
-        words = ", ".join(f"{self._counts[verdict]} {verdict}" for verdict in Verdict if self._counts[verdict])
-        total = self._counts.total()
-        print(f"{total} step{'s' if total > 1 else ''}: {words}")
-        return DIFFERS if self._counts[Verdict.DIFFERS] else SAME
-
-
-def _run(work: Coroutine[Any, Any, Result]) -> Result:
+def outcome(work: Coroutine[Any, Any, Result]) -> Result:
+    """What comes of the work; `Stopped` where ctrl+c did not wait for it."""
     try:
         return asyncio.run(work)
     except asyncio.CancelledError:
         raise Stopped from None
 
 
-def _refuse_code(file: Path, models: Sequence[str]) -> int:
+def refuse_code(file: Path, models: Sequence[str]) -> int:
+    """Say which code was not run, and how to allow it."""
     names = " and ".join(described(model) for model in models)
     return say(f"{file} names code that this would run: {names}; nothing was run; --trust-code allows it", CANNOT)
 
 
-def _taken(path: Path | None, option: str) -> bool:
+def taken(path: Path | None, option: str) -> bool:
     """Whether a file cannot be made new there; says why."""
     if path is None:
         return False
@@ -227,15 +240,6 @@ def _taken(path: Path | None, option: str) -> bool:
     else:
         return False
     return True
-
-
-def _moved(operation: AnyOperation, device: str) -> AnyOperation:
-    """The operation on another device, or as it is where none is given."""
-    if device and isinstance(operation, Load):
-        return msgspec.structs.replace(operation, device=device)
-    if device and isinstance(operation, Finetune):
-        return msgspec.structs.replace(operation, device="")
-    return operation
 
 
 def _verdict(judgment: Judgment) -> str:

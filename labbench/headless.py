@@ -5,6 +5,7 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from labbench.client import Client
 from labbench.session.events import (
     AnyEvent,
     AnyRequest,
+    Closed,
     Died,
     Export,
     Exported,
@@ -26,6 +28,7 @@ from labbench.session.events import (
 from labbench.session.jsonl import VERSION, Header, Writer
 from labbench.session.operations import AnyOperation, Finetune, Load
 from labbench.session.session import Session
+from labbench.session.thinning import Thinning
 
 See = Callable[[Session, AnyEvent], None]
 
@@ -42,6 +45,15 @@ class Stopped(Exception):
     """The user asked to stop; what was done is in the session and its file."""
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A session to go on from, and the request that makes a bench stand where it is."""
+
+    header: Header
+    session: Session
+    restore: Restore
+
+
 async def perform(
     operations: Sequence[AnyOperation],
     see: See,
@@ -50,28 +62,35 @@ async def perform(
     title: str = "",
     out: Path | None = None,
     trusted: Iterable[str] = (),
+    begun: Begun | None = None,
 ) -> Session:
     """Do the operations in order; ctrl+c stops the running one, keeping what was learned.
 
-    `trusted` are the models of the user's own whose code may be run.
+    `trusted` are the models of the user's own whose code may be run. With `begun` a session goes on; `out` then has
+    what was done in it before, too.
 
     Raises `CannotRun`, `Refused` or `Stopped`, and `OSError` where `out` cannot be written; what was done until then
     was seen, and stands in `out`.
     """
-    session = Session(title)
+    session = begun.session if begun else Session(title)
+    session.thinning = Thinning()
     async with Bench(command) as bench:
         ready = await bench.ready()
-        _check_devices(operations, ready)
+        before = [point.operation for point in begun.restore.points] if begun else []
+        _check_devices([*before, *operations], ready)
         await bench.trust(trusted)
-        session.append(0.0, ready)
         created = datetime.now().astimezone().isoformat(timespec="seconds")
         header = Header(labbench=VERSION, title=title, created=created, environment=ready.environment)
-        writer = Writer(out, header) if out else None
-        start = time.monotonic()
+        writer = Writer(out, begun.header if begun else header) if out else None
+        start = time.monotonic() - session.seconds
         try:
+            if begun and writer:
+                for at, event in (*session.events, (session.seconds, ready)):
+                    writer.write(at, event)
+            session.append(session.seconds, ready)
             see(session, ready)
-            for operation in operations:
-                async for event in bench.ask(operation):
+            for request in (*([begun.restore] if begun else []), *operations):
+                async for event in bench.ask(request):
                     seconds = time.monotonic() - start
                     session.append(seconds, event)
                     if writer:
@@ -80,6 +99,7 @@ async def perform(
                 bench.stop_if_asked()
         finally:
             if writer:
+                writer.write(time.monotonic() - start, Closed())
                 writer.close()
     return session
 
@@ -91,7 +111,7 @@ async def export_model(
     session, written = Session(), None
     async with Bench(command) as bench:
         ready = await bench.ready()
-        _check_devices(restore.done, ready)
+        _check_devices([point.operation for point in restore.points], ready)
         await bench.trust(trusted)
         for request in (restore, Export(path=str(to))):
             async for event in bench.ask(request):
@@ -149,7 +169,7 @@ class Bench:
             match event:
                 case Finished() | Restored() | Exported():
                     return
-                case Failed() if event.operation is not None or isinstance(request, Restore | Export):
+                case Failed():  # of what is asked one at a time it is the answer, even where it could not be read
                     self.stop_if_asked()
                     raise Refused(event.error)
                 case Died():

@@ -14,6 +14,7 @@ from labbench.session.catalogue import Entry, Knob, shipped
 from labbench.session.check import MAY_BE_LEFT_OUT, BadInput, bounds, listed
 from labbench.session.jsonl import BadFile, Header, read
 from labbench.session.operations import Value
+from labbench.session.scan_report import latest, table
 from labbench.session.session import Session, Step
 
 HELP_WIDTH = 34  # least room behind a setting's name, type and default in which its explanation can be read
@@ -29,14 +30,12 @@ def show(file: Path, form: str, measures: bool = False) -> int:
     header, session = found
     match form:
         case "json":
-            _print_json(_session_value(header, session) | (_measures_value(session) if measures else {}))
+            print_json(_session_value(header, session) | (_measures_value(session) if measures else {}))
         case "recipe":
             if not session.steps:
                 return say(f"{file}: no recipe: no operation was finished", BAD)
             title = header.title.strip() or file.stem
-            print(
-                recipe.write(recipe.Recipe(title=title, steps=tuple(step.operation for step in session.steps))), end=""
-            )
+            print(recipe.write(recipe.of(title, (step.operation for step in session.steps))), end="")
         case _:
             print_lines(_measures_lines(session) if measures else _session_lines(header, session))
     return SAME
@@ -46,7 +45,7 @@ def catalogue(what: str, form: str) -> int:
     """Print a menu, such as the models or the methods: as text, as "json" or, of the models, as "table"."""
     entries: tuple[Entry, ...] = getattr(shipped(), what)
     if form == "json":
-        _print_json(entries)
+        print_json(entries)
         return SAME
     if form == "table":
         if what != "models":
@@ -127,7 +126,7 @@ def _show_recipe(file: Path, form: str) -> int:
         return say(str(error), BAD)
     match form:
         case "json":
-            _print_json(found)
+            print_json(found)
         case "recipe":
             print(recipe.write(found), end="")
         case _:
@@ -139,11 +138,13 @@ def _show_recipe(file: Path, form: str) -> int:
 
 def _session_lines(header: Header, session: Session) -> list[str]:
     lines = [report.plain(line) for line in (header.title, header.created) if line]
-    lines += ["", *report.history(session.steps)] if lines else report.history(session.steps)
+    lines += ["", *report.history(session)] if lines else report.history(session)
     if session.snapshot:
         lines += ["", *report.layer_table(session.snapshot), "", *report.totals(session.snapshot)]
     if curves := report.curve_table(session):
         lines += ["", *curves]
+    if scanned := latest(session):
+        lines += ["", "scan: validation accuracy in % with one layer pruned alone", *table(scanned)]
     if session.problem:
         lines += ["", f"it ended with: {report.plain(session.problem.error)}"]
     return lines
@@ -155,6 +156,9 @@ def _session_value(header: Header, session: Session) -> dict[str, object]:
         "created": header.created,
         "environment": session.environment,
         "steps": [_step_value(step) for step in session.steps],
+        "points": {number: {"from": parent} for number, parent in session.tree.parents.items()},
+        "names": session.tree.names,
+        "now": session.tree.now,
         "snapshot": session.snapshot,
     }
 
@@ -229,7 +233,8 @@ def _default(knob: Knob) -> str:
             return f"default {msgspec.json.encode(knob.default).decode().strip(chr(34))}"
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
+    """Print data as JSON."""
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 

@@ -40,6 +40,8 @@ from labbench.bench.regularizers import REGULARIZERS
 from labbench.bench.state import Data, State
 from labbench.bench.threads import one_thread
 from labbench.bench.timeline import Timeline
+from labbench.priority import stand_back
+from labbench.session import store
 from labbench.session.catalogue import Catalogue, Entry, entry_of, knobs_of, operation_entries, options_type, shipped
 from labbench.session.check import BadInput
 from labbench.session.events import (
@@ -62,13 +64,11 @@ from labbench.session.events import (
     Trust,
 )
 from labbench.session.jsonl import decode_request, encode
-from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Measure, Note, Recalibrate, Value
+from labbench.session.operations import AnyOperation, Finetune, Load, Recalibrate, Standing, Value, Walk
 from labbench.session.own import is_own
 
 Options: TypeAlias = tuple[tuple[str, Value], ...]
 
-NICENESS = 10  # keys stay as quick as when idle, for about 3 % of the speed
-CACHE_LIMIT = 4 * 2**30  # bytes of checkpoints: 90 states of a ResNet-18
 AFTER_STOP = 0.5  # seconds that a stopped run may still be measured for
 QUIET = 0.1  # seconds between two reports of the same kind
 
@@ -98,13 +98,16 @@ class Worker:
         self.out.flush()
 
     def report(self, event: AnyEvent) -> None:
-        """`emit`, but progress of one phase at most ten times a second."""
+        """`emit`, but progress of one phase at most ten times a second; where nobody listens any more, a stop."""
         if isinstance(event, Progress) and event.phase != "train":
             now = time.monotonic()
             if now - self._reported < QUIET:
                 return
             self._reported = now
-        self.emit(event)
+        try:
+            self.emit(event)
+        except BrokenPipeError:
+            self.stop.set()
 
     def data(self, name: str, options: Mapping[str, Value], side: int) -> Data:
         """A data set by name and checked options, at least `side` pixels high and wide; read anew if files change."""
@@ -164,7 +167,7 @@ class Worker:
         before = self.timeline.state
         applied = self.timeline.do(operation, self.tools, self.measure)
         remarks = applied.remarks
-        if "validation" not in applied.state.accuracy and not isinstance(operation, Note | Evaluate | Measure):
+        if "validation" not in applied.state.accuracy and not isinstance(operation, Standing):
             remarks = (*remarks, "not measured: stopped")
         self.emit(
             Finished(
@@ -173,6 +176,8 @@ class Worker:
                 remarks=remarks,
                 seconds=round(time.perf_counter() - began, 3),
                 measures=applied.measures,
+                scanned=applied.scanned,
+                timings=applied.timings,
             )
         )
 
@@ -193,7 +198,7 @@ class Worker:
         """What an operation would do. Training, loading and measuring are not tried."""
         state = self.timeline.state
         try:
-            if isinstance(operation, Load | Finetune | Recalibrate | Evaluate | Measure):
+            if isinstance(operation, Load | Finetune | Recalibrate | Walk | Standing):
                 raise BenchError(f"no preview of {operation.describe()}")
             tools = Tools(self.data, stopped=self.awaited, own=self.own, gradients=self._gradients)
             applied = apply(operation, state, tools)
@@ -207,10 +212,10 @@ class Worker:
         """Stand where a session had left it."""
         self.emit(Progress(phase="restore", fraction=0.0))
         count = self.timeline.recomputed
-        self.timeline.restore(request.done, request.undone, request.fingerprints, self.tools, self.measure)
+        self.timeline.restore(request, self.tools, self.measure)
         state = self.timeline.state
         again = self.timeline.recomputed - count
-        loads = [operation for operation in request.done if isinstance(operation, Load)]
+        loads = [change.operation for change in self.timeline.done if isinstance(change.operation, Load)]
         remarks = other_code(loads[-1], state.load) if state else ()
         self.emit(Restored(snapshot=snapshot(state) if state else None, recomputed=again, remarks=remarks))
 
@@ -243,8 +248,14 @@ class Worker:
         self.requests.put(None)
 
     def serve(self) -> None:
-        """Answer requests until the input ends. Of previews that wait, only the newest is answered."""
+        """Answer requests until the input ends. Of previews that wait, only the newest is answered.
+
+        Whoever leaves in order says stop first. If the input just ends, nobody may have heard what came of the last
+        operation, so what can be rescued of it stays.
+        """
+        last: AnyRequest | BadInput | None = None
         while (request := self.requests.get()) is not None:
+            last = request
             if isinstance(request, BadInput):
                 self.emit(Failed(error=str(request)))
             elif isinstance(request, Preview) and self.outdated():
@@ -253,6 +264,8 @@ class Worker:
                 self.handle(request)
             if isinstance(request, Stop) or self.requests.empty():
                 self.stop.clear()
+        if isinstance(last, Stop):
+            self.timeline.settle()
 
     def awaited(self) -> bool:
         """Whether anything is waiting to be done."""
@@ -372,10 +385,10 @@ def main() -> int:
     requests, out = os.dup(0), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # code that asks for input finds none, and takes no request away
     os.dup2(2, 1)
-    os.nice(NICENESS)
+    stand_back()
     torch.backends.cudnn.benchmark = False  # the fastest algorithm of the moment is another one the next time
     torch.backends.cudnn.deterministic = True
-    worker = Worker(out, options.data_dir, Timeline(Cache(options.checkpoints, CACHE_LIMIT)))
+    worker = Worker(out, options.data_dir, Timeline(Cache(options.checkpoints, store.LIMIT)))
     threading.Thread(target=worker.read, args=(requests,), daemon=True).start()
     worker.emit(Ready(environment=environment(), catalogue=shipped()))
     try:

@@ -33,8 +33,8 @@ from labbench.session.events import (
 from labbench.session.jsonl import decode_request, encode
 from labbench.session.operations import AnyOperation, Cluster, Evaluate, Finetune, Load, Note, Prune
 from labbench.session.own import is_own
-from labbench.session.session import walk
 from labbench.session.snapshot import Accuracy, LayerRow, Snapshot, Total
+from labbench.session.tree import Tree
 
 WEIGHTS = 1000
 ENVIRONMENT = Environment(
@@ -139,8 +139,7 @@ def wait_for_stop() -> None:
 
 def main() -> None:
     say(Ready(environment=ENVIRONMENT))
-    done: tuple[AnyOperation, ...] = ()
-    undone: tuple[AnyOperation, ...] = ()
+    tree: Tree[AnyOperation] = Tree()
     while line := sys.stdin.buffer.readline():
         try:
             request = decode_request(line)
@@ -151,7 +150,10 @@ def main() -> None:
             case Stop() | Preview() | Trust():
                 pass
             case Restore():
-                done, undone = request.done, request.undone
+                items = {point.number: point.operation for point in request.points}
+                parents = {point.number: point.parent for point in request.points}
+                tree = Tree(items, parents, request.latest, request.names, request.now, request.count)
+                done = tree.path()
                 say(Restored(snapshot=snapshot(done), recomputed=len(done)))
             case Export():
                 Path(request.path).write_bytes(b"made up")
@@ -172,10 +174,11 @@ def main() -> None:
                     else:
                         finetune(request)
                 try:
-                    done, undone = walk(done, undone, request, request)
+                    tree.take(request, request)
                 except ValueError as error:
                     say(Failed(error=str(error), operation=request))
                     continue
+                done = tree.path()
                 measured = ("validation", "test") if isinstance(request, Evaluate) else ("validation",)
                 found = None if isinstance(request, Note) else snapshot(done, measured)
                 say(Finished(operation=request, snapshot=found, seconds=0.1))

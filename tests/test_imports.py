@@ -13,9 +13,11 @@ HEAVY = ("torch", "torchvision", "torch_pruning", "sklearn", "numpy", "labbench.
 SHARED = (
     "labbench.folders",
     "labbench.exits",
+    "labbench.priority",
     "labbench.client",
     "labbench.headless",
     "labbench.commands",
+    "labbench.keeping",
     "labbench.listing",
 )
 FRONT = [
@@ -45,6 +47,28 @@ def test_no_front_end_imports_torch() -> None:
 @pytest.mark.parametrize("module", ["labbench.session.session", "labbench.client", "labbench.commands"])
 def test_headless_modules_import_no_screen(module: str) -> None:
     assert not imported_by(module) & {"textual", "plotext", "labbench.tui"}
+
+
+def test_the_first_picture_needs_no_dialog_no_curve_and_no_recipe() -> None:
+    later = {
+        "labbench.tui.doing",
+        "labbench.tui.screens.form",
+        "labbench.tui.screens.open",
+        "plotext",
+        "tomllib",
+        "tomli_w",
+    }
+    assert not imported_by("labbench.tui.app") & later
+
+
+def test_the_worker_is_started_before_the_screen_is_imported() -> None:
+    assert not imported_by("labbench.tui.start") & {"textual", "rich", "labbench.tui.app"}
+
+
+def test_the_worker_imports_what_reads_data_only_when_there_is_data_to_read() -> None:
+    found = imported_by("labbench.worker")
+    assert "torch" in found
+    assert not found & {"torchvision", "sklearn", "scipy", "PIL", "numpy.random", "soundfile", "onnx", "textual"}
 
 
 def test_help_imports_next_to_nothing() -> None:

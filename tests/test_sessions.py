@@ -7,15 +7,36 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from labbench import marking
 from labbench.client import Player
+from labbench.exits import DIFFERS
 from labbench.session import jsonl, recipe
 from labbench.session.events import Finished, Metric, Progress, Sparsity
-from labbench.session.operations import PLAIN, Cluster, Finetune, Freeze, Load, Note, Prune, Unprune
+from labbench.session.goals import outcomes
+from labbench.session.measures import Timing
+from labbench.session.operations import (
+    PLAIN,
+    AnyOperation,
+    Cluster,
+    Finetune,
+    Freeze,
+    Jump,
+    Load,
+    Note,
+    Prune,
+    Recalibrate,
+    Redo,
+    Task,
+    Undo,
+    Unprune,
+    as_asked,
+)
 from labbench.session.session import Session
 from labbench.session.snapshot import LayerRow, Snapshot
 
 FOLDER = Path(__file__).parent.parent / "sessions"
 NAMES = sorted(file.stem for file in FOLDER.glob("*.jsonl"))
+LESSONS = tuple(name for name in NAMES if name.startswith("lesson-"))
 QUICK = ("lenet-5-digits", "resnet-20-digits", "prune-globally-and-unprune")
 """Done again in every run of the tests; `labbench replay --check` does it with the others."""
 
@@ -64,11 +85,17 @@ def test_there_is_a_lesson_on_masks_and_one_on_structure() -> None:
     assert kinds["resnet-20-digits"] >= {Finetune, Prune, Cluster, Note}
 
 
+def anyhow(operation: AnyOperation) -> AnyOperation:
+    """A finetune however it computed, which the machine that recorded it chose."""
+    return replace(operation, **dict.fromkeys(PLAIN, "auto")) if isinstance(operation, Finetune) else operation
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recording_holds_what_its_recipe_says(name: str) -> None:
     written, session = recipe.read(FOLDER / f"{name}.toml"), recorded(name)
-    done = tuple(replace(o, **PLAIN) if isinstance(o, Finetune) else o for o in written.steps)  # none is long enough
-    assert tuple(step.operation for step in session.steps) == done
+    steps = [step.operation for step in session.steps]
+    wanted, done = ([anyhow(as_asked(one)) for one in operations] for operations in (written.steps, steps))
+    assert done == wanted
     assert session.title == written.title
 
 
@@ -221,6 +248,162 @@ def test_shared_filters_cost_much_at_once_and_little_stage_by_stage() -> None:
     assert (top1(tuned, "test")[-1], top1(walk[-1:], "test")) == (98.3, [97.8])
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_question_is_answered_by_the_step_behind_it(name: str) -> None:
+    """Not by a jump, which shows a model, too, and not by a step that leaves the model as it is."""
+    steps = recorded(name).steps
+    for question, answer in zip(steps, steps[1:] + steps[:1], strict=True):
+        if isinstance(question.operation, Note) and question.operation.ask:
+            assert answer.event.snapshot and not isinstance(answer.operation, Jump | Undo | Redo), question.number
+            assert answer.event.snapshot.accuracy
+
+
+def test_the_eight_lessons_are_there() -> None:
+    assert [name.split("-")[1] for name in LESSONS] == list("12345678")
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_has_chapters_questions_and_a_task_that_is_left_to_do(name: str) -> None:
+    session = recorded(name)
+    told = [step.operation for step in session.steps if isinstance(step.operation, Note)]
+    assert told[0].text.startswith(f"# {session.title}\n") or told[0].chapter
+    assert len([note for note in told if note.chapter]) >= 3
+    assert 2 <= len([note for note in told if note.ask]) <= 4
+    assert isinstance(session.steps[-1].operation, Task)
+    (task,) = outcomes(session)
+    assert task.goals and not task.met_at
+    lines = (FOLDER / f"{name}.jsonl").read_bytes().splitlines()
+    assert sum(len(line) for line in lines if b'"event":"progress"' not in line) < 150_000  # those are of the machine
+
+
+def test_labbench_check_says_that_the_tasks_of_the_lessons_are_not_met(capsys: pytest.CaptureFixture[str]) -> None:
+    assert marking.check([FOLDER / f"{name}.jsonl" for name in LESSONS], None, "table") == DIFFERS
+    _, *rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == len(LESSONS) and all("  no  " in row for row in rows)
+
+
+def made(name: str) -> list[Snapshot]:
+    """The models that trained, were cut, shared or recalibrated, in the order of time."""
+    kinds = Finetune | Prune | Cluster | Recalibrate
+    return [step.snapshot for step in recorded(name).steps if isinstance(step.operation, kinds) and step.snapshot]
+
+
+def accuracies(snapshots: list[Snapshot]) -> list[float]:
+    """On validation, as fractions."""
+    return [snapshot.accuracy["validation"].top1 for snapshot in snapshots]
+
+
+def work(snapshot: Snapshot) -> float:
+    """The MACs that are left, as a fraction."""
+    return snapshot.macs / snapshot.macs_loaded
+
+
+def lesson(number: int) -> str:
+    """The name of a lesson."""
+    return next(name for name in LESSONS if name.startswith(f"lesson-{number}-"))
+
+
+def test_lesson_1_zeros_take_the_time_of_none_and_half_of_the_channels_do_not() -> None:
+    dense, pruned, zeros, cut, small = made(lesson(1))
+    before, fallen, held, _, good = accuracies([dense, pruned, zeros, cut, small])
+    assert fallen < before - 0.05 and min(held, good) > before - 0.03  # "the accuracy is back"
+    assert zeros.prunable.sparsity > 0.895 and zeros.macs == dense.macs  # "not one is gone"
+    assert f"{dense.macs:,}" in notes(lesson(1)) and 0.25 < work(small) < 0.3  # "a little more than a quarter"
+    of_none, of_zeros, of_channels = (timing.faster for timing in timings(lesson(1), batch=64))
+    assert 0.75 < of_none < 1.33 and 0.75 < of_zeros < 1.33
+    assert 1.3 < of_channels < dense.macs / small.macs  # "not by as much as the MACs say"
+
+
+def timings(name: str, batch: int) -> list[Timing]:
+    """What each clocking of a session found for so many images at once."""
+    return [timing for step in recorded(name).steps for timing in step.event.timings if timing.batch == batch]
+
+
+def test_lesson_2_zeros_come_back_unless_they_are_held() -> None:
+    dense, pruned, free, held = made(lesson(2))
+    before, fallen, loose, tight = accuracies([dense, pruned, free, held])
+    assert fallen < before - 0.05 and min(loose, tight) > fallen + 0.05 and abs(loose - tight) < 7 / 360
+    gone = pruned.prunable.now - pruned.prunable.nonzero
+    assert 0.55 < (free.prunable.nonzero - pruned.prunable.nonzero) / gone < 0.66  # "six in ten of the zeros"
+    assert held.prunable == pruned.prunable  # "not by one weight"
+
+
+def test_lesson_3_batch_norms_that_look_again_bring_most_of_it_back() -> None:
+    dense, cut, looked, tuned = made(lesson(3))
+    before, fallen, back, best = accuracies([dense, cut, looked, tuned])
+    assert before > 0.95 and fallen < 0.25 < 0.8 < back < best
+    assert (back - fallen) / (before - fallen) > 0.75  # "most of it"
+    moved = [(a.norm, b.norm) for a, b in zip(cut.rows, looked.rows, strict=True) if a.norm != b.norm]
+    assert moved == []  # "with no weight changed"
+    inner = [row.channels for row in cut.rows if row.prunable and row.name.endswith("conv1") and "layer" in row.name]
+    assert inner == [11] * 3 + [22] * 3 + [44] * 3  # "5 of 16, 10 of 32, 20 of 64"
+
+
+def test_lesson_4_a_scan_of_single_layers_turns_the_order_round() -> None:
+    naive, cut = (step.event.scanned for step in recorded(lesson(4)).steps if step.event.scanned)
+    assert naive and cut and naive.top1 == cut.top1 > 0.95
+    seemed, was = ({scan.layers: scan.top1 for scan in scanned.layers} for scanned in (naive, cut))
+    inner, outer = ("layer2.1.conv1",), ("layer2.1.conv2",)
+    stream = ("layer2.0.conv2", "layer2.0.shortcut", "layer2.1.conv2")
+    assert seemed[outer][0] > cut.top1 - 0.03 and seemed[inner][0] < cut.top1 - 0.06  # "next to nothing", "about ten"
+    assert was[stream][0] < cut.top1 - 0.2 and was[inner][0] > cut.top1 - 0.03  # "turned round"
+    assert was[stream][1] < 0.35  # "three answers in four are wrong"
+    last = ("layer3.0.conv2", "layer3.0.shortcut", "layer3.1.conv2")
+    assert seemed[last[-1:]][1] > cut.top1 - 0.02 and 0.09 < cut.top1 - was[last][1] < 0.16  # "twelve points"
+    _, fallen, tuned = accuracies(made(lesson(4)))
+    alone = [was[(f"layer{stage}.{block}.conv1",)][1] for stage in (2, 3) for block in (0, 1)]
+    assert fallen < min(alone) and tuned > 0.9  # "more than each of them alone"
+
+
+def test_lesson_5_a_share_of_the_channels_is_more_of_the_work() -> None:
+    dense, cut, tuned, zeros, half, _ = made(lesson(5))
+    assert f"{dense.macs:,}" in notes(lesson(5))
+    assert 0.45 < work(cut) < 0.49 and work(zeros) == 1 and 0.25 < work(half) < 0.26
+    assert abs(cut.whole.now / cut.whole.loaded - work(cut)) < 0.01  # "the parameters fall as the MACs do"
+    fallen, best = accuracies([cut, tuned])
+    assert fallen < 0.3 < 0.85 < best
+
+
+def test_lesson_6_half_of_the_layers_are_few_of_the_weights() -> None:
+    dense, half, most, pruned = made(lesson(6))
+    counts, shares = zip(*(frozen(snapshot) for snapshot in (half, most)), strict=True)
+    assert counts == (4, 6) and len(prunable(dense)) == 8
+    assert [f"{100 * share:.1f}" for share in shares] == ["12.6", "49.7"]
+    before, *after_freezing = accuracies([dense, half, most])
+    assert min(after_freezing) > before - 3 / 360  # "nothing was lost"
+    assert round(pruned.prunable.sparsity, 2) == round(0.8 * (1 - shares[1]), 2) == 0.4
+
+
+def prunable(snapshot: Snapshot) -> list[LayerRow]:
+    """The conv and linear layers."""
+    return [row for row in snapshot.rows if row.prunable]
+
+
+def frozen(snapshot: Snapshot) -> tuple[int, float]:
+    """How many layers are frozen, and their share of the weights."""
+    held = [row for row in prunable(snapshot) if row.frozen]
+    return len(held), sum(row.weights for row in held) / sum(row.weights for row in prunable(snapshot))
+
+
+def test_lesson_7_the_same_budget_is_not_the_same_network() -> None:
+    dense, shared, shared_tuned, smallest, smallest_tuned, any_cut, any_tuned = made(lesson(7))
+    for snapshot, counts in ((shared, (5, 12)), (shared_tuned, (5, 12)), (smallest, (5, 12)), (any_cut, (5, 12))):
+        assert tuple(row.filters_unique for row in prunable(snapshot)[:2]) == counts
+    at_once = accuracies([smallest, shared, any_cut])
+    assert at_once[0] > at_once[1] + 0.1 > at_once[2] + 0.2  # "missed least, costs more, costs most"
+    before, *later = accuracies([dense, smallest_tuned, shared_tuned, any_tuned])
+    assert abs(later[0] - later[1]) < 5 / 360 and min(later[:2]) > before - 0.03 and later[2] < min(later[:2]) - 0.03
+    assert shared_tuned.macs == dense.macs and work(smallest) == work(any_cut) < 0.15  # "all still computed"
+    assert shared_tuned.whole.now == dense.whole.now
+
+
+def test_lesson_8_softmax_twice_hardly_learns() -> None:
+    right, twice, scaled = accuracies(after(lesson(8), Finetune))
+    assert twice < right - 0.25 and scaled > right - 0.03
+    losses = [loss or 0 for _, loss in recorded(lesson(8)).curves["train/loss"].points]
+    assert len(losses) == 9 and min(losses[3:6]) > 1.46  # "it cannot fall below"
+
+
 @pytest.mark.parametrize("name", QUICK)
 def test_a_recording_can_be_done_again(name: str, tmp_path: Path) -> None:
     """To the last bit where it was recorded; elsewhere the counts are exact and the lesson is the same."""
@@ -241,7 +424,7 @@ def test_a_recording_can_be_done_again(name: str, tmp_path: Path) -> None:
     assert not here or "differs" not in done.stdout
     _, again, _ = jsonl.read(target)
     for old, new in zip(recorded(name).steps, again.steps, strict=True):
-        assert old.operation == new.operation
+        assert as_asked(old.operation) == as_asked(new.operation)
         if old.snapshot and new.snapshot:
             shapes = [
                 [(row.name, row.shape, row.frozen, row.masked, row.clusters) for row in s.rows]

@@ -34,6 +34,7 @@ from labbench.session.events import (
     Started,
     Stop,
     Trust,
+    restore_along,
 )
 from labbench.session.jsonl import decode_event, encode
 from labbench.session.operations import PLAIN, Cluster, Evaluate, Finetune, Freeze, Load, Note, Prune, Redo, Undo
@@ -228,7 +229,7 @@ def test_a_session_goes_on_in_another_worker_with_and_without_checkpoints(tmp_pa
     marks = tuple(answer.snapshot.fingerprint for answer in answers)
     first.ask(Undo())
     assert first.end() == 0
-    back = Restore(done=tuple(done[:4]), undone=(done[4],), fingerprints=marks)
+    back = restore_along(done, marks, now=4)
     second = Pipe(tmp_path)
     restored = second.ask(back)
     assert restored.recomputed == 0 and restored.snapshot == answers[3].snapshot
@@ -244,21 +245,21 @@ def test_a_session_goes_on_in_another_worker_with_and_without_checkpoints(tmp_pa
 
 
 def test_a_restore_that_cannot_be_had_is_refused(pipe: Pipe) -> None:
-    answer = pipe.ask(Restore(done=(Prune(),)))
+    answer = pipe.ask(restore_along([Prune()]))
     assert isinstance(answer, Failed) and "begins with load" in answer.error
-    assert isinstance(pipe.ask(Restore(done=(LENET, Prune(layers=("nope",))))), Failed)
+    assert isinstance(pipe.ask(restore_along([LENET, Prune(layers=("nope",))])), Failed)
     assert "no model is open" in pipe.ask(Prune()).error
 
 
 def test_a_restore_can_be_stopped_and_then_goes_on_where_it_was(pipe: Pipe) -> None:
     done = (LENET, Prune(amount=0.3), Finetune(**PLAIN, epochs=10_000))
-    pipe.send(Restore(done=done))
+    pipe.send(restore_along(done))
     while pipe.until(Progress).phase != "train":
         pass
     stopped = pipe.ask(Stop())
     assert isinstance(stopped, Failed) and stopped.operation is None and not stopped.bug
     assert "no model is open" in pipe.ask(Prune()).error
-    assert pipe.ask(Restore(done=done[:2])).recomputed == 0
+    assert pipe.ask(restore_along(done[:2])).recomputed == 0
 
 
 def test_an_export_is_loaded_again_with_equal_figures(pipe: Pipe, tmp_path: Path) -> None:
@@ -414,12 +415,15 @@ def test_no_request_runs_code_that_was_not_trusted(own: Pipe, tmp_path: Path) ->
         load,
         Load(model="net:build", dataset="digits"),
         Preview(operation=load),
-        Restore(done=(load,)),
-        Restore(done=(LENET,), undone=(Prune(), load)),
-        Restore(done=(load, Prune()), fingerprints=("0" * 16, "1" * 16)),
+        restore_along([load]),
+        restore_along([LENET, Prune(), load], now=1),
+        restore_along([load, Prune()], ("0" * 16, "1" * 16)),
     ):
         answer = own.ask(request)
-        assert isinstance(answer, Restored if isinstance(request, Restore) and request.undone else Failed | Previewed)
+        assert isinstance(
+            answer,
+            Restored if isinstance(request, Restore) and request.now == 1 < request.count else Failed | Previewed,
+        )
     assert not (tmp_path / "touched").exists()
     assert "net.py:build is code" in own.ask(load).error
     own.send(Trust(model="net.py:build"))
@@ -434,9 +438,8 @@ def test_a_checkpoint_of_such_a_model_runs_nothing_either(own: Pipe, tmp_path: P
     pruned = own.ask(Prune(amount=0.5))
     assert own.end() == 0
     (tmp_path / "touched").unlink()
-    restore = Restore(
-        done=(loaded.operation, Prune(amount=0.5)),
-        fingerprints=(loaded.snapshot.fingerprint, pruned.snapshot.fingerprint),
+    restore = restore_along(
+        (loaded.operation, Prune(amount=0.5)), (loaded.snapshot.fingerprint, pruned.snapshot.fingerprint)
     )
     again = Pipe(tmp_path)
     assert "net.py:build is code" in again.ask(restore).error

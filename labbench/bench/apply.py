@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,29 +16,39 @@ from labbench.bench.closely import look_closely
 from labbench.bench.clustering import cluster
 from labbench.bench.errors import BenchError, NothingLeft, never
 from labbench.bench.finetune import finetune
-from labbench.bench.loading import Find, load
+from labbench.bench.loading import Find, fresh, load
 from labbench.bench.loss_gradients import Gradients, gradients
 from labbench.bench.measure import measured
 from labbench.bench.methods import needs_gradients
 from labbench.bench.own import OwnModels
 from labbench.bench.recalibrate import recalibrate
+from labbench.bench.rescue import Rescue
+from labbench.bench.scan import scan, scan_remarks
 from labbench.bench.state import State, weight_of
 from labbench.bench.threads import one_thread
+from labbench.bench.timing import timed, timing_remarks
 from labbench.session.check import listed
-from labbench.session.events import Metric, Progress, Sparsity
-from labbench.session.measures import Measures
+from labbench.session.events import Metric, Probed, Progress, Sparsity
+from labbench.session.goals import goals_of
+from labbench.session.measures import Measures, Scanned, Timing
 from labbench.session.operations import (
     AnyOperation,
     Cluster,
     Evaluate,
     Finetune,
     Freeze,
+    Jump,
     Load,
     Measure,
+    Name,
     Note,
     Prune,
     Recalibrate,
     Redo,
+    Scan,
+    Standing,
+    Task,
+    Time,
     Undo,
     Unfreeze,
     Unprune,
@@ -47,7 +58,7 @@ from labbench.session.operations import (
 ROUNDING = 1e-9  # a share that is met exactly is met, whatever floats say
 
 
-def nobody(_: Progress | Metric | Sparsity) -> None:
+def nobody(_: Progress | Metric | Sparsity | Probed) -> None:
     """The `report` of whoever does not listen."""
 
 
@@ -57,12 +68,14 @@ class Tools:
 
     data: Find
     """A data set by name and checked options, at least so many pixels high and wide."""
-    report: Callable[[Progress | Metric | Sparsity], None] = nobody
+    report: Callable[[Progress | Metric | Sparsity | Probed], None] = nobody
     stopped: Callable[[], bool] = never
     own: OwnModels = field(default_factory=OwnModels)
     """Code of the user's own that may be run; none unless somebody asked for it."""
     gradients: Callable[..., Gradients] = gradients
     """As `loss_gradients.gradients`; a worker remembers the last ones, for a preview is asked for at every key."""
+    rescue: Rescue = field(default_factory=Rescue)
+    """Where a finetuning leaves what it takes to go on, should it be interrupted; nowhere, unless somebody says so."""
 
 
 class Applied(NamedTuple):
@@ -73,7 +86,9 @@ class Applied(NamedTuple):
     """As it was done: doing it again gives the same."""
     remarks: tuple[str, ...] = ()
     measures: Measures | None = None
-    """What a look found that changes nothing."""
+    """What a look found that changes nothing; so are the next two."""
+    scanned: Scanned | None = None
+    timings: tuple[Timing, ...] = ()
 
 
 def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied:
@@ -86,7 +101,7 @@ def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied
     made = applied.state
     if isinstance(operation, Prune | Cluster):
         made = replace(made, dense=state.dense or state)
-    if not isinstance(operation, Finetune | Evaluate | Measure | Note):
+    if not isinstance(operation, Finetune | Standing):
         made = replace(made, paused=None)
     return applied._replace(state=made)
 
@@ -106,18 +121,36 @@ def _apply(operation: AnyOperation, state: State, tools: Tools) -> Applied:
                 made, remarks = cluster(operation, state, tools.report, tools.stopped)
                 return Applied(made, operation, remarks)
         case Finetune():
-            return Applied(*finetune(operation, state, tools.report, tools.stopped))
+            return Applied(*finetune(operation, state, tools.report, tools.stopped, tools.rescue))
         case Recalibrate():
             return Applied(recalibrate(operation, state, tools.report, tools.stopped), operation)
         case Evaluate():
             return Applied(measured(state, operation.split, tools.report, tools.stopped), operation)
         case Measure():
-            found = look_closely(operation, state, tools.data, tools.report, tools.stopped)
-            return Applied(state, operation, measures=found)
-        case Note():
+            looked = look_closely(operation, state, tools.data, tools.report, tools.stopped)
+            return Applied(state, operation, measures=looked)
+        case Scan():
+            found = scan(operation, state, partial(_attempt, tools=tools), tools.report, tools.stopped)
+            return Applied(state, operation, scan_remarks(found), scanned=found)
+        case Time():
+            loaded = fresh(state.load, tools.data, tools.own).model
+            timings = timed(operation, state, loaded, tools.report, tools.stopped)
+            return Applied(state, operation, timing_remarks(state, timings), timings=timings)
+        case Task():
+            try:
+                goals_of(operation)
+            except ValueError as error:
+                raise BenchError(str(error)) from None
             return Applied(state, operation)
-        case Load() | Undo() | Redo():
-            raise BenchError("undo and redo walk over the timeline; there is no state to apply them to")
+        case Name() | Note():
+            return Applied(state, operation)
+        case Load() | Undo() | Redo() | Jump():
+            raise BenchError("undo, redo and jump walk over the timeline; there is no state to apply them to")
+
+
+def _attempt(operation: Prune | Cluster, state: State, tools: Tools) -> State:
+    """What one step of a scan makes of a state, told to nobody."""
+    return _apply(operation, state, replace(tools, report=nobody)).state
 
 
 def freeze(operation: Freeze, state: State) -> Applied:
@@ -176,7 +209,9 @@ def prune(operation: Prune, state: State, tools: Tools) -> Applied:
     method = pruning.method_of(operation)
     chosen = choose_unfrozen(state, operation.layers, "prune")
     found = None
-    if needs_gradients(method):
+    if operation.filters and method.GRANULARITY == "weight":
+        raise BenchError(f"filters names whole filters: {operation.method} takes single weights, so leave it out")
+    if needs_gradients(method) and not operation.filters:
         options = checked_options(method.score, operation.options, operation.method)
         found = tools.gradients(state, options["batches"], operation.seed, tools.report, tools.stopped)
     try:
@@ -184,7 +219,7 @@ def prune(operation: Prune, state: State, tools: Tools) -> Applied:
             if method.GRANULARITY == "weight":
                 made, remarks = pruning.zero(operation, state, chosen)
             else:
-                made, remarks = cutting.cut(operation, state, chosen, found)
+                made, operation, remarks = cutting.cut(operation, state, chosen, found, tools.report, tools.stopped)
     except NothingLeft as error:
         if not operation.lenient:
             raise

@@ -1,6 +1,7 @@
-"""States as files of weights: a plain state_dict with a record in the metadata that rebuilds structure, masks and
-clusters. Exports and checkpoints are the same kind of file; none of them can run code."""
+"""States as weights and a record that rebuilds structure, masks and clusters: in a file, a plain state_dict with the
+record in its metadata; in the cache, tensor by tensor. None of it can run code."""
 
+import json
 import os
 import re
 from collections import Counter, OrderedDict
@@ -15,20 +16,28 @@ import msgspec
 import torch
 from msgspec import Struct
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialized
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from labbench.bench import foreign, surgery
 from labbench.bench import paused as runs
 from labbench.bench.errors import BenchError
+from labbench.bench.measure import fingerprint
+from labbench.bench.paused import Paused
 from labbench.bench.state import Kept, State
+from labbench.session.keys import UNKNOWN
 from labbench.session.operations import Load
 from labbench.session.snapshot import Accuracy
+from labbench.session.store import RUN, Entry, Part, Piece, Store
 
 FORMAT = 1
 RECORD = "labbench"  # the key in the metadata
 VALUES = "labbench last values of "  # before the name of a layer; no module is called so
+CLUSTERS = "labbench clusters of "
 PICKLED = (".pth", ".pt")
+RUNS = 8  # interrupted runs that are kept for whoever comes back
+SMALL = 4096  # bytes below which tensors share a file: each would take a block of the disk anyway
 
 
 class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,10 +84,8 @@ def record_of(state: State) -> str:
     return msgspec.json.encode(record).decode()
 
 
-def save(state: State, path: Path, *, values: bool = False) -> int:
+def save(state: State, path: Path) -> int:
     """Write a state, atomically; returns the bytes. Raises `BenchError` where the path cannot be written.
-
-    With `values` a .safetensors also holds the last values of pruned weights, and is no plain state_dict then.
 
     .safetensors holds the record in its metadata, .pth and .pt hold it in the `_metadata` that torch gives a
     state_dict: whoever does not look for it finds names and tensors.
@@ -94,8 +101,6 @@ def save(state: State, path: Path, *, values: bool = False) -> int:
             plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
             shared = Counter(tensor.untyped_storage().data_ptr() for tensor in plain.values())
             plain = {n: t.clone() if shared[t.untyped_storage().data_ptr()] > 1 else t for n, t in plain.items()}
-            if values:
-                plain |= {f"{VALUES}{name}": value.cpu().contiguous() for name, value in state.values.items()}
             save_file(plain, new, {"format": "pt", RECORD: record_of(state)})
     return path.stat().st_size
 
@@ -167,8 +172,8 @@ def fill(state: State, tensors: Mapping[str, Tensor], record: Record | None, pat
 
     Raises `BenchError` that lists the first tensors that do not fit.
     """
-    values = {name.removeprefix(VALUES): tensors[name].to(state.device) for name in tensors if name.startswith(VALUES)}
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(VALUES)}
+    tensors, values = _apart(tensors, VALUES, state.device)
+    tensors, labels = _apart(tensors, CLUSTERS, state.device)
     model = filled(state.copy_model().cpu(), tensors, record, path).to(state.device)
     made = replace(state, model=model)
     if record is None:
@@ -177,13 +182,23 @@ def fill(state: State, tensors: Mapping[str, Tensor], record: Record | None, pat
         masks = {name: made.weight(name) != 0 for name in record.masked}
         for name, places in record.loose_zeros.items():
             masks[name].view(-1)[list(places)] = True
-        clusters = {name: torch.tensor(labels, device=state.device) for name, labels in record.clusters.items()}
-        for name, labels in clusters.items():
+        clusters = {name: torch.tensor(listed, device=state.device) for name, listed in record.clusters.items()}
+        clusters |= {name: found.long() for name, found in labels.items()}
+        for name, found in clusters.items():
             weight = made.weight(name)
-            if len(labels) not in (len(weight), weight.numel()):
-                raise IndexError(f"{name} has {len(weight)} filters, not {len(labels)}")
-            clusters[name] = labels if len(labels) == len(weight) else labels.view_as(weight)
+            if found.numel() not in (len(weight), weight.numel()):
+                raise IndexError(f"{name} has {len(weight)} filters, not {found.numel()}")
+            flat = found.dim() == 1 and len(found) == len(weight)
+            clusters[name] = found if flat else found.view_as(weight)
     return replace(made, kept=_kept(record), masks=masks, values=values, clusters=clusters, last=dict(record.last))
+
+
+def _apart(
+    tensors: Mapping[str, Tensor], prefix: str, device: torch.device
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors whose names do not begin so, and those whose names do: without it, on the device."""
+    rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
+    return rest, {name.removeprefix(prefix): tensors[name].to(device) for name in tensors if name not in rest}
 
 
 def filled(model: nn.Module, tensors: Mapping[str, Tensor], record: Record | None, path: Path) -> nn.Module:
@@ -225,47 +240,132 @@ def _shape(tensor: Tensor | None) -> Any:
 
 
 class Cache:
-    """Checkpoints on disk by key; a cache: what is missing can be computed again."""
+    """Checkpoints on disk by key, each tensor once; a cache: what is missing can be computed again."""
 
     def __init__(self, folder: Path, limit: int) -> None:
-        """`limit` in bytes: the files that were used longest ago go first."""
-        self.folder, self.limit = folder, limit
-
-    def path(self, key: str) -> Path:
-        """The file of a key."""
-        return self.folder / f"{key}.safetensors"
+        """`limit` in bytes: the states that were used longest ago go first."""
+        self.store, self.limit = Store(folder), limit
+        self._last: dict[str, tuple[Tensor, Piece]] = {}
+        """The large tensors of what was kept last, by name, and where they are: most of the next state are the same."""
 
     def put(self, key: str, state: State) -> None:
         """Keep a state. A folder that cannot be written costs recomputing, not the run."""
-        with suppress(BenchError, OSError):  # another session may clear the same folder
-            save(state, self.path(key), values=True)
-            if state.paused:
-                runs.save(state.paused, self._run(key))
-            files = sorted(self.folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime, reverse=True)
-            total = 0
-            for file in files:
-                run = self._run(file.stem)
-                total += file.stat().st_size + (run.stat().st_size if run.exists() else 0)
-                if total > self.limit and file != self.path(key):
-                    file.unlink(missing_ok=True)
-                    run.unlink(missing_ok=True)
+        if state.paused:
+            self.put_run(key, state.paused)
+        values = {f"{VALUES}{name}": value for name, value in state.values.items()}
+        labels = {f"{CLUSTERS}{name}": _narrow(labels) for name, labels in state.clusters.items()}
+        self._put(key, record_of(replace(state, clusters={})), {**state.model.state_dict(), **values, **labels})
 
     def get(self, key: str, fresh: Callable[[], State]) -> State | None:
-        """The state of a key on the device and data of a freshly loaded one, or None if it is not there or broken."""
-        path = self.path(key)
-        if not path.exists():
+        """The state of a key on the device and data of a freshly loaded one, or None if it is not there or broken.
+
+        One that was computed on another machine must have the fingerprint in its key.
+        """
+        entry = self.store.get(key)
+        if entry is None:
             return None
         try:
-            tensors, record = read(path)
-            if record is None:
-                return None
-            filled = fill(fresh(), tensors, record, path)
-            os.utime(path)
-        except (BenchError, OSError):
+            tensors, record = self._tensors(entry), msgspec.json.decode(entry.text, type=Record)
+            state = fresh()
+        except (BenchError, OSError, ValueError, SafetensorError):
             return None
-        paused = runs.read(self._run(key))
-        return replace(filled, frozen=frozenset(record.frozen), accuracy=dict(record.accuracy), paused=paused)
+        try:
+            filled = fill(state, tensors, record, self.store.path(key))
+        except Exception:  # noqa: BLE001  # whatever the numbers of a stranger's record provoke
+            return None
+        filled = replace(filled, frozen=frozenset(record.frozen), accuracy=dict(record.accuracy))
+        mark = key.rpartition("-")[2]
+        if not entry.here and mark not in (UNKNOWN, fingerprint(filled)):
+            return None
+        self.store.use(key)
+        return replace(filled, paused=self.get_run(key))
 
-    def _run(self, key: str) -> Path:
-        """The file of the run that was stopped and left the state of this key."""
-        return self.folder / f"{key}.paused"
+    def put_run(self, key: str, paused: Paused) -> None:
+        """Keep a run that was stopped, or is under way, by the name of a state, which need not be there."""
+        tensors: dict[str, Tensor] = {}
+        nest = runs.without_tensors(runs.content_of(paused), tensors)
+        self._put(f"{key}{RUN}", json.dumps(nest), tensors)
+
+    def get_run(self, key: str) -> Paused | None:
+        """The run of a name; None if it is not there or broken."""
+        entry = self.store.get(f"{key}{RUN}")
+        if entry is None:
+            return None
+        try:
+            found = runs.from_content(runs.with_tensors(json.loads(entry.text), self._tensors(entry)))
+        except Exception:  # noqa: BLE001  # whatever a stranger's nest provokes
+            return None
+        self.store.use(f"{key}{RUN}")
+        return found
+
+    def drop_run(self, key: str) -> None:
+        """Forget a run."""
+        with suppress(OSError):
+            self.store.drop(f"{key}{RUN}")
+
+    def put_under_way(self, key: str, paused: Paused) -> None:
+        """Keep a run under way; those that nobody came back to go. A folder that cannot be written costs epochs.
+
+        One plain file that is written again and again: it has no part in common with what is there, and is soon gone.
+        """
+        with suppress(OSError):
+            runs.save(paused, self._under_way(key))
+            times = {path: path.stat().st_mtime for path in self._under_way(key).parent.glob(f"*{RUN}")}
+            for path in sorted(times, key=lambda path: times[path])[:-RUNS]:
+                path.unlink(missing_ok=True)
+
+    def get_under_way(self, key: str) -> Paused | None:
+        """The run of a key where it was kept last, or None if it is not there or broken."""
+        return runs.read(self._under_way(key))
+
+    def drop_under_way(self, key: str) -> None:
+        """The run has ended: nobody goes on with it."""
+        with suppress(OSError):
+            self._under_way(key).unlink(missing_ok=True)
+
+    def _under_way(self, key: str) -> Path:
+        return self.store.folder / "runs" / f"{key}{RUN}"
+
+    def _put(self, key: str, text: str, tensors: Mapping[str, Tensor]) -> None:
+        with suppress(OSError):
+            entry, _ = self.store.put(key, text, self._parts(tensors))
+            if not key.endswith(RUN):
+                self._last = {p.names[0]: (tensors[p.names[0]], p) for p in entry.pieces if len(p.names) == 1}
+            self.store.hold(self.limit, key.removesuffix(RUN))
+
+    def _parts(self, tensors: Mapping[str, Tensor]) -> Iterator[Piece | Part]:
+        """Each tensor as the bytes of a .safetensors file that depends on nothing else; the small ones are one file."""
+        small: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            before, piece = self._last.get(name, (None, None))
+            if tensor.nbytes < SMALL:
+                small[name] = tensor.detach().cpu().clone()  # views of one tensor cannot lie in one file
+            elif before is not None and piece and same_bits(before, tensor) and self.store.has(piece):
+                yield piece
+            else:
+                yield (name,), serialized({"0": tensor.detach().cpu().contiguous()})
+        if small:
+            yield tuple(small), serialized({str(number): tensor for number, tensor in enumerate(small.values())})
+
+    def _tensors(self, entry: Entry) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for piece in entry.pieces:
+            with safe_open(self.store.checked(piece), framework="pt") as file:
+                found |= {name: file.get_tensor(str(number)) for number, name in enumerate(piece.names)}
+        return found
+
+
+def _narrow(labels: Tensor) -> Tensor:
+    """The same numbers in fewer bytes."""
+    largest = int(labels.max())
+    return labels.to(next(kind for kind in (torch.uint8, torch.int16, torch.int32) if largest <= torch.iinfo(kind).max))
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same to the last bit, the signs of their zeros too. False where that takes long."""
+    if (one.device, one.dtype, one.shape) != (other.device, other.dtype, other.shape):
+        return False
+    if not (one.is_contiguous() and other.is_contiguous()):
+        return False
+    words = torch.int32 if one.element_size() == 4 else torch.uint8  # as numbers, 0 and −0 would be equal
+    return torch.equal(*(tensor.detach().view(-1).view(words) for tensor in (one, other)))

@@ -29,7 +29,7 @@ def cluster(
     answers = [layer.name for layer in state.layers if layer.prunable][-1]
     remarks, untied = list(chosen.remarks), list[str]()
     model = state.copy_model()
-    masks, clusters, last = dict(state.masks), dict(state.clusters), dict(state.last)
+    masks, values, clusters, last = dict(state.masks), dict(state.values), dict(state.clusters), dict(state.last)
     done = 0
     for number, name in enumerate(chosen.layers):
         if stopped():
@@ -39,6 +39,8 @@ def cluster(
             remarks.append(f"left out: the rows of {name} are the classes")
             continue
         weight = weight_of(model, name)
+        if not bool(weight.isfinite().all()):
+            raise BenchError(f"weights of {name} are not finite, so nothing is near to them: undo to before that")
         filters, distinct = len(weight), unique_filters(weight.detach())
         k = wanted[name] or max(1, round(operation.fraction * filters))
         if k >= distinct:
@@ -58,12 +60,15 @@ def cluster(
         last[name] = _words(operation, k, filters, labels)
         if name in masks:
             masks[name] = shared != 0
+            if name in values:
+                values[name] = values[name].masked_fill(masks[name], 0)
         done += 1
     if not done:
         raise BenchError(f"nothing to cluster in {listed(operation.layers)}: {'; '.join(remarks)}")
     if untied:
         remarks.append(f"not equal, so finetuning does not tie them: {shortened(untied)}; freeze what shall stay")
-    return replace(state, model=model, masks=masks, clusters=clusters, last=last, accuracy={}), tuple(remarks)
+    made = replace(state, model=model, masks=masks, values=values, clusters=clusters, last=last, accuracy={})
+    return made, tuple(remarks)
 
 
 def _method_of(operation: Cluster) -> ModuleType:

@@ -2,22 +2,25 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
 import torch
+from msgspec.structs import replace as with_fields
 from torch import Tensor, nn
 
 from labbench.bench import surgery
 from labbench.bench.centroids import compact
 from labbench.bench.choice import Chosen, amounts_of, checked_options, shortened
-from labbench.bench.errors import BenchError, NothingLeft
+from labbench.bench.errors import BenchError, NothingLeft, Stopped
 from labbench.bench.loss_gradients import Gradients
 from labbench.bench.methods import METHODS, function_of
+from labbench.bench.recorded import check_layers, numbers_of, units_of
 from labbench.bench.state import Kept, State, weight_of
 from labbench.session.check import listed
+from labbench.session.events import Progress
 from labbench.session.operations import Prune, percent
 
 ROUNDING = 1e-9  # 10 × (1 − 0.9) is 0.999…: the channels that are kept are counted with this much grace
@@ -33,7 +36,7 @@ class Plan:
     amount: float
     """Asked for."""
     scores: Tensor
-    """Of each unit; of no meaning where the method names those that stay."""
+    """Of each unit; of no meaning where the method names those that stay, or the operation those that go."""
     going: Callable[[int], list[int]]
     """The units that go, given how many."""
 
@@ -47,13 +50,26 @@ class Count:
 
 
 def cut(
-    operation: Prune, state: State, chosen: Chosen, gradients: Gradients | None = None
-) -> tuple[State, tuple[str, ...]]:
-    """The state with filters removed, really smaller, and remarks.
+    operation: Prune,
+    state: State,
+    chosen: Chosen,
+    gradients: Gradients | None,
+    report: Callable[[Progress], None],
+    stopped: Callable[[], bool],
+) -> tuple[State, Prune, tuple[str, ...]]:
+    """The state with filters removed, really smaller, the operation with their numbers, and remarks.
 
     Scope layer keeps int(c·(1−amount)) of c loaded channels in each group, never less than one; scope global ranks the
-    channels of all groups together. A group that would change a frozen layer is not cut.
+    channels of all groups together. A group that would change a frozen layer is not cut. An operation that names
+    filters cuts exactly these. Raises `Stopped` between two layers, while they are looked at and while it is chosen
+    what goes.
     """
+
+    def tell(fraction: float, name: str) -> None:
+        if stopped():
+            raise Stopped
+        report(Progress(phase="cut", fraction=fraction, note=name))
+
     method = METHODS[operation.method]
     options = checked_options(function_of(method), operation.options, operation.method)
     amounts = amounts_of(operation, state, chosen)
@@ -68,39 +84,54 @@ def cut(
     generator = torch.Generator().manual_seed(operation.seed)
     plans: list[Plan] = []
     whole: dict[str, list[str]] = {}
-    for name in chosen.layers:
+    recorded = operation.filters
+    for number, name in enumerate(chosen.layers):
         if any(name in plan.group.outputs for plan in plans):
             continue
+        tell(number / (2 * len(chosen.layers)), name)
         try:
             group = graph.group(name)
             _refuse_frozen(group, state)
             surgery.refuse_shared(group, state.model)
             amount = _one_amount(group, amounts)
-            plans.append(_plan(operation, state, before, group, amount, method, options, generator))
+            if recorded:
+                plans.append(_recorded(recorded.get(name, ()), state, group, amount))
+            else:
+                plans.append(_plan(operation, state, before, group, amount, method, options, generator))
         except surgery.Uncuttable as error:
             if name in chosen.literal:
                 raise
             whole.setdefault(error.reason, []).append(name)
     remarks += [f"left whole: {shortened(names)}, because {reason}" for reason, names in whole.items()]
-    counts = _local_counts(operation, plans) if operation.scope == "layer" else _global_counts(operation, plans)
+    if recorded:
+        check_layers(recorded, [plan.group for plan in plans], {n: why for why, names in whole.items() for n in names})
+        counts = _recorded_counts(operation, plans)
+    else:
+        counts = _local_counts(operation, plans) if operation.scope == "layer" else _global_counts(operation, plans)
     if not any(count.going for count in counts):
         refusal = NothingLeft if plans else BenchError
         raise refusal(_nothing(operation, plans, counts, remarks))
     remarks += _missed(operation, plans, counts)
     gone: surgery.Gone = {}
-    for plan, count in zip(plans, counts, strict=True):
+    filters: dict[str, tuple[int, ...]] = {}
+    for number, (plan, count) in enumerate(zip(plans, counts, strict=True)):
         if count.going:
-            gone |= _merged(gone, plan.group.without(plan.going(count.going)))
+            tell(0.5 + number / (2 * len(plans)), plan.group.root)
+            units = plan.going(count.going)
+            filters[plan.group.root] = numbers_of(units, plan.group, state)
+            gone |= _merged(gone, plan.group.without(units))
     cut_plans = [plan for plan, count in zip(plans, counts, strict=True) if count.going]
     remarks += _coupled([plan.group for plan in cut_plans], state)
-    if not hasattr(method, "keep") and (equal := [p.group.root for p in cut_plans if _all_equal(p.scores)]):
+    if not (recorded or hasattr(method, "keep")) and (
+        equal := [p.group.root for p in cut_plans if _all_equal(p.scores)]
+    ):
         remarks.append(f"all scores are equal, so the first filters go: {shortened(equal)}")
     after = copy.deepcopy(before)
     surgery.remove_filters(after, gone)
     surgery.check_twin(before, after, gone, state.data.shape)
     remarks.append(_size(state, plans, counts, before, after))
     words = {name: f"cut {percent(plan.amount)}" for plan in cut_plans for name in plan.group.outputs}
-    return _smaller(state, after, gone, words), tuple(remarks)
+    return _smaller(state, after, gone, words), with_fields(operation, filters=filters), tuple(remarks)
 
 
 def _refuse_endless(model: nn.Module, chosen: Chosen) -> None:
@@ -163,6 +194,12 @@ def _plan(
     return Plan(group, channels // group.blocks, amount, scores, lambda count: sorted(_lowest(scores)[:count]))
 
 
+def _recorded(filters: Sequence[int], state: State, group: surgery.Group, amount: float) -> Plan:
+    channels = next(layer.channels for layer in state.layers if layer.name == group.root)
+    units = units_of(filters, group, state)
+    return Plan(group, channels // group.blocks, amount, torch.zeros(group.units), lambda _: units)
+
+
 def _lowest(scores: Tensor) -> list[int]:
     """Of equals the first."""
     lowest: list[int] = scores.argsort(stable=True).tolist()
@@ -174,6 +211,15 @@ def _all_equal(scores: Tensor) -> bool:
 
 
 # how many go
+
+
+def _recorded_counts(operation: Prune, plans: Iterable[Plan]) -> list[Count]:
+    """As many as are named; where that is not what the amount means, it is said."""
+    found = []
+    for plan in plans:
+        going, asked = len(plan.going(0)), _local_count(operation, plan)
+        found.append(asked if going == asked.going else Count(going, "as recorded" if going else ""))
+    return found
 
 
 def _local_counts(operation: Prune, plans: Iterable[Plan]) -> list[Count]:

@@ -20,7 +20,9 @@ from labbench.bench.forwards import as_written
 from labbench.bench.losses import data_loss
 from labbench.bench.measure import evaluate, sparsity, unique_filters, values_at_places
 from labbench.bench.optimizers import set_lr
+from labbench.bench.paused import Paused
 from labbench.bench.prefix import Parted, features_of
+from labbench.bench.rescue import Rescue
 from labbench.bench.run import (
     LAYOUTS,
     Run,
@@ -32,11 +34,12 @@ from labbench.bench.run import (
     resumed,
     set_up,
     steps_of,
+    take_up,
     train_mode,
 )
 from labbench.bench.schedules import lr_factor
 from labbench.bench.state import BATCH_NORM, State, is_frozen, weight_of
-from labbench.bench.ways import MOST_TRIED, choose
+from labbench.bench.ways import MOST_TRIED, choose, undecided
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
 
@@ -45,18 +48,23 @@ FEATURES_LIMIT = 2**30  # bytes that the features of a frozen beginning may take
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Report = Callable[[Progress | Metric | Sparsity], None]
+NOWHERE = Rescue()
 
 
 def finetune(
-    operation: Finetune, state: State, report: Report, stopped: Callable[[], bool] = never
+    operation: Finetune,
+    state: State,
+    report: Report,
+    stopped: Callable[[], bool] = never,
+    rescue: Rescue = NOWHERE,
 ) -> tuple[State, Finetune, tuple[str, ...]]:
     """The state after training, the operation as it was done (with `steps` if it was stopped) and remarks.
 
     The best epoch on validation is kept (or the last); the test split is measured once, at the end, and not after a
     stop. Raises `BenchError` if there is nothing to train or to resume, or the loss is no longer finite; `Stopped`
-    before any step.
+    before any step. A run that was interrupted before and left something with `rescue` goes on from there.
     """
-    run = begun(operation, state, report, stopped)
+    run = begun(operation, state, report, stopped, rescue.begin())
     operation = run.operation
     epoch, broken = run.measured, False
     try:
@@ -69,12 +77,15 @@ def finetune(
                     measure_epoch(run, epoch, report, stopped)
                     if operation.steps and run.step >= operation.steps:
                         raise Stopped
+                    rescue.keep(lambda: pause(run, operation))
     except Stopped:
         if run.step == run.first_step and not (operation.resume and run.step == operation.steps):
             raise  # nothing was learned
         broken = True
     done = as_stopped(run, epoch) if broken else operation
     paused = pause(run, done) if broken else None
+    if paused and run.step != operation.steps:
+        rescue.keep(lambda: replace(paused, operation=operation), last=True)
     weights, kept = chosen(run, broken)
     run.model.load_state_dict(weights)
     finished = replace(finish(run, kept), paused=paused)
@@ -89,13 +100,52 @@ def finetune(
     return finished, operation, (*run.remarks, remark) if operation.keep == "best" else tuple(run.remarks)
 
 
-def begun(operation: Finetune, state: State, report: Report, stopped: Callable[[], bool]) -> Run:
-    """The run at its first step, computing as it was asked to or as a few steps of each way show; or where it stopped.
+def begun(
+    operation: Finetune,
+    state: State,
+    report: Report,
+    stopped: Callable[[], bool],
+    found: Paused | None = None,
+) -> Run:
+    """The run at its first step, computing as it was asked to or as a few steps of each way show; or where it stopped;
+    or where the same run was interrupted before.
 
-    Raises `Stopped`.
+    What cannot be used of `found` is left alone. Raises `Stopped`.
     """
+    remarks: tuple[str, ...] = ()
     if operation.resume:
-        return resumed(operation, state)
+        run = resumed(operation, state)
+    else:
+        if found and is_same(operation, found.operation):
+            chosen = found.operation
+        else:
+            chosen, remarks = chosen_way(operation, state, report, stopped)
+        run = set_up(chosen, state)
+    run.remarks += remarks
+    if found and found.operation == run.operation:
+        try:
+            take_up(run, found)
+        except (
+            RuntimeError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+        ):  # torch's words for what does not fit
+            return begun(operation, state, report, stopped)
+        run.remarks += report_rescue(run, report)
+    return run
+
+
+def is_same(asked: Finetune, done: Finetune) -> bool:
+    """Whether a run is what was asked for, however it computes where that was left open."""
+    return with_fields(done, **{name: getattr(asked, name) for name in undecided(asked)}) == asked
+
+
+def chosen_way(
+    operation: Finetune, state: State, report: Report, stopped: Callable[[], bool]
+) -> tuple[Finetune, tuple[str, ...]]:
+    """The operation with nothing left open how it computes, and why, in words. Raises `Stopped`."""
     device = device_of(operation, state)
     steps = operation.steps or steps_of(operation, state, device) * operation.epochs
     tried = itertools.count(1)
@@ -105,10 +155,7 @@ def begun(operation: Finetune, state: State, report: Report, stopped: Callable[[
             report(Progress(phase="try", fraction=next(tried) / MOST_TRIED))
             yield seconds
 
-    operation, remarks = choose(operation, steps, device, timed)
-    run = set_up(operation, state)
-    run.remarks += remarks
-    return run
+    return choose(operation, steps, device, timed)
 
 
 def timed_steps(operation: Finetune, state: State, stopped: Callable[[], bool]) -> Iterator[float]:
@@ -166,6 +213,24 @@ def keep_features(run: Run) -> None:
         run.features = features_of(network.prefix, images, partial(shown, run), FEATURES_LIMIT)
     if run.features is not None:
         run.network = network.rest
+
+
+def report_rescue(run: Run, report: Report) -> tuple[str, ...]:
+    """Where a run goes on that was interrupted, at once, and as a remark for its end."""
+    if run.here == run.first_step:
+        return ()
+    within = run.step > run.measured * run.steps
+    where = f"in epoch {run.measured + 1}" if within else f"after epoch {run.measured}"
+    report(
+        Progress(
+            phase="train",
+            fraction=run.step / (run.steps * run.operation.epochs),
+            epoch=min(run.measured + 1, run.operation.epochs),
+            epochs=run.operation.epochs,
+            note=f"goes on {where}, where it was interrupted",
+        )
+    )
+    return (f"went on {where}, where it was interrupted",)
 
 
 def shown(run: Run, images: Tensor) -> Tensor:
@@ -274,7 +339,7 @@ def report_progress(run: Run, epoch: int, loss: float, report: Report) -> None:
     check_finite(run, epoch, loss)
     run.reported = time.perf_counter()
     spent, total = run.reported - run.began, run.steps * run.operation.epochs
-    done = run.step - run.first_step
+    done = run.step - run.here
     report(
         Progress(
             phase="train",

@@ -52,22 +52,61 @@ def copied(value: Any) -> Any:
 
 def save(paused: Paused, path: Path) -> None:
     """Write it, atomically. Raises `OSError`."""
-    content = {field.name: getattr(paused, field.name) for field in fields(paused)}
-    content["operation"] = msgspec.json.encode(paused.operation).decode()
-    if paused.best:
-        content["best"] = (msgspec.json.encode(paused.best[0]).decode(), *paused.best[1:])
     with whole(path) as part:
-        torch.save(content, part)
+        torch.save(content_of(paused), part)
 
 
 def read(path: Path) -> Paused | None:
     """What `save` wrote; None where the file is not there or cannot be read. No code of it is run."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        content["operation"] = msgspec.json.decode(content["operation"], type=Finetune)
-        if content["best"]:
-            accuracy, weights, epoch = content["best"]
-            content["best"] = msgspec.json.decode(accuracy, type=Accuracy), weights, epoch
-        return Paused(**content)
+        return from_content(torch.load(path, map_location="cpu", weights_only=True))
     except Exception:  # noqa: BLE001  # torch.load raises whatever the bytes provoke
         return None
+
+
+def content_of(paused: Paused) -> dict[str, Any]:
+    """The fields as a nest of mappings, lists, tuples, numbers, words and tensors."""
+    content = {field.name: getattr(paused, field.name) for field in fields(paused)}
+    content["operation"] = msgspec.json.encode(paused.operation).decode()
+    if paused.best:
+        content["best"] = (msgspec.json.encode(paused.best[0]).decode(), *paused.best[1:])
+    return content
+
+
+def from_content(content: dict[str, Any]) -> Paused:
+    """What `content_of` was given. Raises whatever a nest that is none provokes."""
+    content = dict(content)
+    content["operation"] = msgspec.json.decode(content["operation"], type=Finetune)
+    if content["best"]:
+        accuracy, weights, epoch = content["best"]
+        content["best"] = msgspec.json.decode(accuracy, type=Accuracy), weights, epoch
+    return Paused(**content)
+
+
+def without_tensors(value: Any, tensors: dict[str, Tensor], name: str = "run") -> Any:
+    """A nest as JSON can hold it; its tensors go into `tensors`, named by where they stood."""
+    match value:
+        case Tensor():
+            tensors[name] = value
+            return {"tensor": name}
+        case Mapping():
+            return {"map": [[key, without_tensors(item, tensors, f"{name} {key}")] for key, item in value.items()]}
+        case tuple():
+            return {"tuple": [without_tensors(item, tensors, f"{name} {n}") for n, item in enumerate(value)]}
+        case list():
+            return [without_tensors(item, tensors, f"{name} {n}") for n, item in enumerate(value)]
+    return value
+
+
+def with_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The nest that `without_tensors` was given. Raises whatever another value provokes."""
+    match value:
+        case {"tensor": name}:
+            return tensors[name]
+        case {"map": items}:
+            return {key: with_tensors(item, tensors) for key, item in items}
+        case {"tuple": items}:
+            return tuple(with_tensors(item, tensors) for item in items)
+        case list():
+            return [with_tensors(item, tensors) for item in value]
+    return value

@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from labbench.bench import surgery
 from labbench.bench.choice import Chosen, amounts_of, checked_options, shortened
 from labbench.bench.errors import BenchError, NothingLeft
 from labbench.bench.methods import METHODS, function_of, has_own_target
-from labbench.bench.state import State
+from labbench.bench.state import State, weight_of
 from labbench.session.check import listed, meant
 from labbench.session.operations import Prune, percent
 
@@ -58,18 +59,20 @@ def zero(operation: Prune, state: State, chosen: Chosen) -> tuple[State, tuple[s
         state,
         model=model,
         masks=masks,
-        values={**state.values, **{name: _last_values(state, name, masks[name]) for name in removed}},
+        values={
+            **state.values,
+            **{name: _last_values(state, name, weight_of(model, name).detach()) for name in removed},
+        },
         clusters={name: labels for name, labels in state.clusters.items() if name not in untied},
         last={**state.last, **words},
         accuracy={},
     ), (*chosen.remarks, *remarks)
 
 
-def _last_values(state: State, name: str, mask: Tensor) -> Tensor:
-    """What the weights that a mask holds at zero were before: just now, or when they were pruned."""
-    weight = state.weight(name)
-    before = torch.where(state.masks[name], weight, state.values[name]) if name in state.values else weight
-    return before.masked_fill(mask, 0)
+def _last_values(state: State, name: str, left: Tensor) -> Tensor:
+    """What the weights that are held at zero now were before: just now, or when they were pruned."""
+    gone = state.weight(name) - left  # 0 for all that stay, and for all that was held at zero before
+    return gone + state.values[name] if name in state.values else gone
 
 
 def _by_rule(
@@ -99,7 +102,7 @@ def _by_amount(
     """What goes so that the amount is reached, remarks, and words for each layer."""
     amounts = amounts_of(operation, state, chosen)
     loaded = {layer.name: layer.weights for layer in state.layers}
-    spare = {n: max(0, int(mask.sum()) - _least(operation, loaded[n])) for n, mask in alive.items()}
+    spare = {n: max(0, _trues(mask) - _least(operation, loaded[n])) for n, mask in alive.items()}
     generator = torch.Generator().manual_seed(operation.seed)
 
     def select(names: list[str], count: int) -> Tensors:
@@ -113,7 +116,7 @@ def _by_amount(
     idle: dict[float, list[str]] = {}
     capped: list[str] = []
     for names in [[name] for name in weights] if operation.scope == "layer" else [list(weights)]:
-        gone = sum(loaded[name] - int(alive[name].sum()) for name in names)
+        gone = sum(loaded[name] - _trues(alive[name]) for name in names)
         count = round(sum(amounts[name] * loaded[name] for name in names)) - gone
         if count <= 0:
             idle.setdefault(amounts[names[0]], []).extend(names)
@@ -135,6 +138,11 @@ def _by_amount(
     return removed, remarks, {name: f"{operation.method} {percent(amounts[name])}" for name in removed}
 
 
+def _trues(mask: Tensor) -> int:
+    """How many, of a mask on the CPU: numpy counts them twenty times as fast as `sum`."""
+    return int(np.count_nonzero(mask.numpy()))
+
+
 def _least(operation: Prune, loaded: int) -> int:
     """Weights of a layer that must stay."""
     return loaded - math.floor(operation.maximum * loaded + 1e-9)
@@ -152,7 +160,7 @@ def _clamped(
     rest = list(names)
     while rest and count:
         found = select(rest, min(count, sum(spare[name] for name in rest)) or 1)
-        over = [name for name in rest if int(found[name].sum()) > spare[name]]
+        over = [name for name in rest if _trues(found[name]) > spare[name]]
         if not over:
             short = count > sum(spare[name] for name in rest)
             return removed | found, capped + (rest if short else [])

@@ -64,6 +64,8 @@ class Run:
     """Done, over all epochs."""
     first_step: int = 0
     """Where this operation began: above 0 where it goes on with a stopped run."""
+    here: int = 0
+    """Where this process began: above `first_step` where the operation was interrupted."""
     random: tuple[Tensor, ...] = ()
     """What dropout draws from, after the last step."""
     totals: Tensor = field(default_factory=lambda: torch.zeros(3))
@@ -216,6 +218,13 @@ def resumed(operation: Finetune, state: State) -> Run:
     if steps and steps < settings.steps:
         raise BenchError(f"steps must be at least {settings.steps}: the run was stopped there")
     run = set_up(with_fields(settings, resume=True, steps=steps), state)
+    take_up(run, paused)
+    run.first_step = paused.step
+    return run
+
+
+def take_up(run: Run, paused: Paused) -> None:
+    """Make a run that was set up stand where another was paused."""
     run.model.load_state_dict(paused.weights)
     rates = [group["lr"] for group in run.optimizer.param_groups]
     run.optimizer.load_state_dict(copied(paused.optimizer))  # it takes tensors as they are and moves them in place
@@ -226,25 +235,26 @@ def resumed(operation: Finetune, state: State) -> Run:
     run.generator.set_state(paused.drawn)
     run.drawn = paused.drawn
     run.random, run.totals = paused.random, paused.totals.to(run.device, copy=True)
-    run.step = run.first_step = paused.step
+    run.step = run.here = paused.step
     run.best, run.measured = paused.best, paused.measured
-    return run
 
 
 def pause(run: Run, done: Finetune) -> Paused:
     """What it takes to go on with a run after its last step; `done` is the operation as it is recorded."""
+    weights = copied(run.model.state_dict())
+    newest = run.best is not None and run.best[2] * run.steps == run.step
     return Paused(
         operation=done,
         step=run.step,
         measured=run.measured,
-        weights=copied(run.model.state_dict()),
+        weights=weights,
         optimizer=copied(run.optimizer.state_dict()),
         scaler=copied(run.scaler.state_dict()),
         plateau=astuple(run.plateau),
         drawn=run.drawn,
         random=run.random,
         totals=copied(run.totals),
-        best=run.best and (run.best[0], copied(run.best[1]), run.best[2]),
+        best=run.best and (run.best[0], weights if newest else copied(run.best[1]), run.best[2]),
     )
 
 

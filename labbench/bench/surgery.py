@@ -37,7 +37,8 @@ def share_filters(
 
     `share` is that of a clustering of the catalogue; `weight` is out × … and has more than `k` distinct filters.
     """
-    vectors = weight.detach().cpu().flatten(1).float()
+    device = weight.device if weight.device.type == "cuda" else torch.device("cpu")  # others have no float64
+    vectors = weight.detach().to(device).flatten(1).float()
     shared, labels = share(vectors, k, seed, **options)
     if labels is not None:
         labels = labels.to(weight.device)

@@ -1,9 +1,9 @@
-"""The states of one session: which changes are in effect, which can be redone, and the state after each of them, from
+"""The states of one session: the tree of its changes, where one stands in it, and the state after each of them, from
 memory, from a checkpoint, or by doing the changes again."""
 
-import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,20 +14,12 @@ from labbench.bench.checkpoints import Cache
 from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.loading import fresh
 from labbench.bench.measure import fingerprint
+from labbench.bench.rescue import Rescue
 from labbench.bench.state import State
-from labbench.session.operations import (
-    AnyOperation,
-    Cluster,
-    Evaluate,
-    Finetune,
-    Load,
-    Measure,
-    Note,
-    Prune,
-    Redo,
-    Undo,
-)
-from labbench.session.session import walk
+from labbench.session.events import Restore
+from labbench.session.keys import run_key, state_key
+from labbench.session.operations import PLAIN, AnyOperation, Cluster, Finetune, Load, Prune, Standing, Walk, as_asked
+from labbench.session.tree import Tree
 
 IN_MEMORY = 6  # states: enough to step back and forth without the disk; a ResNet-18 is 45 MB
 
@@ -46,68 +38,86 @@ class Timeline:
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
-        self.done: tuple[Change, ...] = ()
-        self.undone: tuple[Change, ...] = ()
+        self.tree: Tree[Change] = Tree()
         self.recomputed = 0
-        """Operations that `restore`, undo and redo had to do again so far."""
+        """Operations that `restore`, undo, redo and jump had to do again so far."""
         self._states: OrderedDict[str, State] = OrderedDict()
+        self._run = ""
+        """What the last finetuning left for the case of its interruption."""
+
+    @property
+    def done(self) -> tuple[Change, ...]:
+        """The changes in effect, the load first."""
+        return self.tree.path()
 
     @property
     def state(self) -> State | None:
         """The state now, if anything was loaded; it is always in memory."""
-        return self._states[self.done[-1].key] if self.done else None
+        return self._states[self.tree.items[self.tree.now].key] if self.tree.now else None
 
     def do(self, operation: AnyOperation, tools: Tools, measure: Callable[[State], State]) -> Applied:
         """Do an operation and stand behind it. `measure` completes the figures of a state that was changed."""
-        if isinstance(operation, Undo | Redo):
-            return self._walk(operation, tools, measure)
-        state = self._with_teacher(operation, self.done, self.state, tools, measure)
-        applied = apply(operation, state, tools)
+        self.settle()
+        with _sentences():
+            self.tree.check(operation)
+        done = self.done
+        if isinstance(operation, Walk):
+            goal = self.tree.path(self.tree.goal(operation))
+            found = self._state_of(goal, tools, measure)
+            self._stand(operation, goal[-1], found, keep=False)
+            return Applied(found, operation)
+        state = self._with_teacher(operation, done, self.state, tools, measure)
+        applied = apply(operation, state, replace(tools, rescue=self._rescue(operation, state)))
         made = measure(applied.state)
-        if isinstance(operation, Note | Evaluate | Measure):
-            if self.done:
-                self._remember(self.done[-1].key, made)
-            return applied._replace(state=made)
-        change = Change(applied.operation, _key(self.done, applied.operation, fingerprint(made)))
-        self.done, self.undone = walk(self.done, self.undone, operation, change)
-        self._remember(change.key, made)
+        if isinstance(operation, Standing):
+            change = done[-1]
+        else:
+            key = state_key(done[-1].key if done else "", applied.operation, fingerprint(made))
+            change = Change(applied.operation, key)
+        self._stand(operation, change, made)
         return applied._replace(state=made)
 
-    def restore(
-        self,
-        done: tuple[AnyOperation, ...],
-        undone: tuple[AnyOperation, ...],
-        fingerprints: tuple[str, ...],
-        tools: Tools,
-        measure: Callable[[State], State],
-    ) -> None:
+    def settle(self) -> None:
+        """Whoever asked for the last operation has heard what came of it: nothing of it is to be rescued any more."""
+        if self._run:
+            self.cache.drop_under_way(self._run)
+            self._run = ""
+
+    def restore(self, request: Restore, tools: Tools, measure: Callable[[State], State]) -> None:
         """Stand where another timeline stood. Raises `BenchError` if that cannot be had; this one then is as it was."""
-        if done and not isinstance(done[0], Load):
-            raise BenchError("a session begins with load")
-        marks = fingerprints if len(fingerprints) == len(done) + len(undone) else ("",) * (len(done) + len(undone))
         other = Timeline(self.cache)
-        for operation, mark in zip(
-            (*done, *reversed(undone)), (*marks[: len(done)], *reversed(marks[len(done) :])), strict=True
-        ):
-            key = _key(other.done, operation, mark)
-            other.done = (*other.done, Change(operation, key))
-        if undone:
-            other.undone = tuple(reversed(other.done[len(done) :]))
-            other.done = other.done[: len(done)]
-        if other.done:
+        tree = other.tree
+        for point in request.points:
+            if not (0 < point.number <= request.count and point.number not in tree.items):
+                raise BenchError(f"point {point.number} of the session does not follow")
+            if point.parent not in (0, *tree.items):
+                raise BenchError(f"point {point.number} was made from point {point.parent}, which is not there")
+            if not point.parent and not isinstance(point.operation, Load):
+                raise BenchError("a session begins with load")
+            before = tree.items[point.parent].key if point.parent else ""
+            key = state_key(before, point.operation, point.fingerprint)
+            tree.items[point.number], tree.parents[point.number] = Change(point.operation, key), point.parent
+        if request.now not in (0, *tree.items):
+            raise BenchError(f"the session stands at point {request.now}, which is not there")
+        tree.latest = {n: child for n, child in request.latest.items() if tree.parents.get(child) == n}
+        tree.names = {name: number for name, number in request.names.items() if number in tree.items}
+        tree.now, tree.count = request.now, request.count
+        if tree.now:
             other._remember(other.done[-1].key, other._state_of(other.done, tools, measure), keep=False)
-        self.done, self.undone, self._states = other.done, other.undone, other._states
+        self.tree, self._states = other.tree, other._states
         self.recomputed += other.recomputed
 
-    def _walk(self, operation: Undo | Redo, tools: Tools, measure: Callable[[State], State]) -> Applied:
-        try:
-            done, undone = walk(self.done, self.undone, operation, Change(operation, ""))
-        except ValueError as error:
-            raise BenchError(str(error)) from None
-        state = self._state_of(done, tools, measure)
-        self.done, self.undone = done, undone
-        self._remember(done[-1].key, state, keep=False)
-        return Applied(state, operation)
+    def _rescue(self, operation: AnyOperation, state: State | None) -> Rescue:
+        """Where this operation leaves what it takes to go on: under a name that only the same one here will have."""
+        if state is None or not isinstance(operation, Finetune):
+            return Rescue()
+        done = self.done[-1].key.partition("-")[0]
+        self._run = key = run_key(f"{done}-{fingerprint(state)}", operation, operation.device or str(state.device))
+        return Rescue(partial(self.cache.get_under_way, key), partial(self.cache.put_under_way, key))
+
+    def _stand(self, operation: AnyOperation, change: Change, state: State, *, keep: bool = True) -> None:
+        self.tree.take(operation, change)
+        self._remember(change.key, state, keep=keep)
 
     def _state_of(self, changes: tuple[Change, ...], tools: Tools, measure: Callable[[State], State]) -> State:
         start = max(number for number, change in enumerate(changes) if isinstance(change.operation, Load))
@@ -123,7 +133,7 @@ class Timeline:
             self.recomputed += 1
             state = self._with_teacher(change.operation, changes[:number], state, tools, measure)
             applied = apply(change.operation, state, tools)
-            if _without_hash(applied.operation) != _without_hash(change.operation):
+            if _unrecorded(applied.operation) != _unrecorded(change.operation):
                 raise Stopped  # half of it would be another state
             state = measure(applied.state)
             self.cache.put(change.key, state)
@@ -170,9 +180,15 @@ class Timeline:
             self.cache.put(key, state)
 
 
-def _without_hash(operation: AnyOperation) -> AnyOperation:
-    """The operation whatever code it was done with: whoever restores says that the code is another."""
-    return msgspec.structs.replace(operation, code_sha256="") if isinstance(operation, Load) else operation
+def _unrecorded(operation: AnyOperation) -> AnyOperation:
+    """The operation whatever code it was done with (whoever restores says that the code is another), and whether or not
+    it says which filters went and how a run computed."""
+    match operation:
+        case Load():
+            return msgspec.structs.replace(operation, code_sha256="")
+        case Finetune():
+            return msgspec.structs.replace(operation, **dict.fromkeys(PLAIN, "auto"))
+    return as_asked(operation)
 
 
 def is_whole(operation: AnyOperation, state: State) -> bool:
@@ -187,8 +203,10 @@ def until_dense(changes: tuple[Change, ...]) -> tuple[Change, ...]:
     return changes[: next(cuts, len(changes))]
 
 
-def _key(before: tuple[Change, ...], operation: AnyOperation, mark: str) -> str:
-    since = [change.operation for change in before]
-    loads = [number for number, earlier in enumerate(since) if isinstance(earlier, Load)]
-    chain = [operation] if isinstance(operation, Load) else [*since[loads[-1] :], operation]
-    return f"{hashlib.sha256(msgspec.json.encode(chain)).hexdigest()[:24]}-{mark or 'unknown'}"
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """What the tree refuses is the user's mistake."""
+    try:
+        yield
+    except ValueError as error:
+        raise BenchError(str(error)) from None

@@ -20,9 +20,9 @@ class Knob(Struct, frozen=True, kw_only=True):
     name: str
     kind: str
     """int, float, bool, text, choice, texts (several texts), ints (several whole numbers), map (numbers by name),
-    counts (whole numbers by name) or options."""
+    counts (whole numbers by name), lists (several whole numbers by name) or options."""
     default: Value | tuple[Value, ...] | None = None
-    """None where a value must be given; a map, counts or options may always be left out."""
+    """None where a value must be given; a map, counts, lists or options may always be left out."""
     low: float | None = None
     high: float | None = None
     low_open: bool = False
@@ -124,11 +124,16 @@ def _knob(field: msgspec.inspect.Field, hint: Any) -> Knob:
         case msgspec.inspect.LiteralType():
             return msgspec.structs.replace(made, kind="choice", choices=typing.get_args(hint))  # in order
         case msgspec.inspect.VarTupleType(item_type=item):
-            return msgspec.structs.replace(made, kind="ints" if isinstance(item, msgspec.inspect.IntType) else "texts")
+            while isinstance(item, msgspec.inspect.Metadata):
+                item = item.type
+            lists = {msgspec.inspect.IntType: "ints", msgspec.inspect.FloatType: "floats"}
+            return msgspec.structs.replace(made, kind=lists.get(type(item), "texts"))
         case msgspec.inspect.DictType(value_type=msgspec.inspect.FloatType(ge=low, le=high)):
             return msgspec.structs.replace(made, kind="map", default=None, low=low, high=high)
         case msgspec.inspect.DictType(value_type=msgspec.inspect.IntType(ge=low, le=high)):
             return msgspec.structs.replace(made, kind="counts", default=None, low=low, high=high)
+        case msgspec.inspect.DictType(value_type=msgspec.inspect.VarTupleType()):
+            return msgspec.structs.replace(made, kind="lists", default=None)
         case msgspec.inspect.DictType():
             return msgspec.structs.replace(made, kind="options", default=None)
     return made

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 
 from labbench.session.catalogue import Catalogue, Entry, Knob, knobs_of
-from labbench.session.operations import OPERATIONS, AnyOperation, Cluster, Finetune, Load, Prune
+from labbench.session.goals import goals_of
+from labbench.session.operations import OPERATIONS, AnyOperation, Cluster, Finetune, Load, Prune, Scan, Task
 from labbench.session.own import is_own, problem_of
 
-MAY_BE_LEFT_OUT = frozenset({"options", "map", "counts"})
+MAY_BE_LEFT_OUT = frozenset({"options", "map", "counts", "lists"})
 """Kinds of settings that are empty unless given."""
 
 
@@ -79,6 +80,14 @@ def check_names(operation: AnyOperation, catalogue: Catalogue) -> None:
             check_fields(clustering.name, clustering.knobs, operation.options)
         case Finetune() if operation.regularizer:
             _check_name("regularizer", operation.regularizer, catalogue.regularizers)
+        case Scan():
+            method = _check_name("method", operation.method, (*catalogue.methods, *catalogue.clusterings))
+            check_fields(method.name, method.knobs, operation.options)
+        case Task():
+            try:
+                goals_of(operation)
+            except ValueError as error:
+                raise BadInput(f"task {operation.name}: {error}") from None
         case _:
             pass
 
@@ -108,14 +117,25 @@ def wrong(knob: Knob, value: object) -> str:
         case "counts":
             right = isinstance(value, Mapping) and all(not _wrong_number(knob, item) for item in value.values())
             return "" if right else f'a table of whole numbers{bounds(knob)} by name, such as {{"layer1.*" = 8}}'
+        case "lists":
+            right = isinstance(value, Mapping) and all(_whole_numbers(item) for item in value.values())
+            return "" if right else "a table of lists of whole numbers by name, such as {conv1 = [0, 7]}"
         case "texts":
             right = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
             return "" if right else 'a list of texts, such as ["conv1", "layer1.*"]'
+        case "floats":
+            right = isinstance(value, list | tuple) and all(
+                type(item) in (int, float) and _can_be_sent(item) for item in value
+            )
+            return "" if right else "a list of numbers, such as [0.3, 0.5]"
         case "ints":
-            right = isinstance(value, list | tuple) and all(type(item) is int and _can_be_sent(item) for item in value)
-            return "" if right else "a list of whole numbers, such as [5, 8]"
+            return "" if _whole_numbers(value) else "a list of whole numbers, such as [5, 8]"
         case _:
             return _wrong_number(knob, value)
+
+
+def _whole_numbers(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(type(item) is int and _can_be_sent(item) for item in value)
 
 
 def _wrong_number(knob: Knob, value: object) -> str:

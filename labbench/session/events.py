@@ -1,11 +1,12 @@
 """What the bench answers. The pipe, the session file and the test fixtures carry these, one a line."""
 
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import Annotated, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from labbench.session.catalogue import Catalogue
-from labbench.session.measures import Measures
+from labbench.session.measures import Measures, Scanned, Timing
 from labbench.session.operations import AnyOperation
 from labbench.session.snapshot import Snapshot
 
@@ -70,10 +71,10 @@ class Metric(Event, frozen=True):
     """One point of a curve, such as "train/loss" at epoch 3 of the running operation."""
 
     name: str
-    x: float
+    x: Annotated[float, Meta(ge=0, le=1e9)]
     """Epochs since the operation began: a resumed run goes on where it was stopped."""
-    y: float | None
-    """null when it is not finite."""
+    y: Annotated[float, Meta(ge=-1e39, le=1e39)] | None
+    """null when it is not finite, in float32."""
 
 
 class Sparsity(Event, frozen=True):
@@ -82,6 +83,15 @@ class Sparsity(Event, frozen=True):
     epoch: int
     nonzero: dict[str, int]
     unique: dict[str, int] = {}
+
+
+class Probed(Event, frozen=True):
+    """One point of a scan under way."""
+
+    layers: tuple[str, ...]
+    """Cut together."""
+    amount: float
+    top1: float
 
 
 class Finished(Event, frozen=True):
@@ -95,6 +105,10 @@ class Finished(Event, frozen=True):
     seconds: float = 0.0
     measures: Measures | None = None
     """What `Measure` found."""
+    scanned: Scanned | None = None
+    """What `Scan` found."""
+    timings: tuple[Timing, ...] = ()
+    """What `Time` found; never compared."""
 
 
 class Failed(Event, frozen=True):
@@ -182,12 +196,17 @@ class Died(Event, frozen=True):
     error: str
 
 
+class Closed(Event, frozen=True):
+    """The recording ends here in order. A file without it at its end was cut off, or is being written."""
+
+
 AnyEvent: TypeAlias = (
     Ready
     | Started
     | Progress
     | Metric
     | Sparsity
+    | Probed
     | Finished
     | Failed
     | Previewed
@@ -195,6 +214,7 @@ AnyEvent: TypeAlias = (
     | Grouped
     | Exported
     | Died
+    | Closed
 )
 
 
@@ -212,14 +232,44 @@ class Preview(Request, frozen=True):
     operation: AnyOperation
 
 
-class Restore(Request, frozen=True):
-    """Stand where a session had left it: do these, from checkpoints where they are there"""
+class Point(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A point of the history: a change of the model, and what it was made from."""
 
-    done: tuple[AnyOperation, ...]
-    undone: tuple[AnyOperation, ...] = ()
-    """What redo would do, the next one last."""
-    fingerprints: tuple[str, ...] = ()
-    """Of the states after each of `done` and `undone`, to find their checkpoints; none: recompute."""
+    number: int
+    """Of the operation that made it, from 1."""
+    parent: int
+    """The point before it; 0 for none."""
+    operation: AnyOperation
+    fingerprint: str = ""
+    """Of the state after it, to find its checkpoint; empty: recompute."""
+
+
+class Restore(Request, frozen=True):
+    """Stand where a session had left it, from checkpoints where they are there"""
+
+    points: tuple[Point, ...] = ()
+    """In the order of time."""
+    now: int = 0
+    """The point to stand at; 0 for none."""
+    count: int = 0
+    """Operations that were finished so far."""
+    latest: dict[int, int] = {}
+    """Where redo leads, point by point."""
+    names: dict[str, int] = {}
+
+
+def restore_along(
+    operations: Sequence[AnyOperation], fingerprints: Sequence[str] = (), now: int | None = None
+) -> Restore:
+    """The request to stand at the end of these changes, one made from the other, or after the first `now` of them."""
+    marks = fingerprints or ("",) * len(operations)
+    points = tuple(
+        Point(number=number, parent=number - 1, operation=operation, fingerprint=mark)
+        for number, (operation, mark) in enumerate(zip(operations, marks, strict=True), 1)
+    )
+    count = len(points)
+    latest = {number: number + 1 for number in range(1, count)}
+    return Restore(points=points, now=count if now is None else now, count=count, latest=latest)
 
 
 class Groups(Request, frozen=True):

@@ -2,6 +2,8 @@
 its line number; nothing in a file is ever executed."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -9,6 +11,7 @@ from typing import IO, Any
 import msgspec
 from msgspec import Struct
 
+from labbench.session import lock
 from labbench.session.check import BadInput, operation_from
 from labbench.session.events import (
     AnyEvent,
@@ -16,26 +19,21 @@ from labbench.session.events import (
     Environment,
     Export,
     Exported,
-    Failed,
-    Finished,
     Grouped,
     Groups,
     Preview,
     Previewed,
-    Progress,
     Ready,
     Restore,
-    Started,
     Stop,
     Trust,
 )
-from labbench.session.operations import PLAIN, Finetune
 from labbench.session.session import Session
+from labbench.session.spread import Tolerance
+from labbench.session.thinning import Thinning
+from labbench.session.versions import upgraded_event
 
-VERSION = 2
-READABLE = (1, 2)
-"""Version 1 knew no choice of how a run computes: what its runs leave out is plain."""
-PROGRESS_INTERVAL = 0.5  # seconds between the progress lines of a file: enough to play it, small enough to keep it
+VERSION = 2  # of the files that are written; all before are read, as labbench.session.versions says
 
 
 class BadFile(ValueError):
@@ -52,6 +50,8 @@ class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Date and time, ISO 8601."""
     environment: Environment | None = None
     """Where it was begun; each later opening adds a `Ready`."""
+    tolerance: Tolerance = {}
+    """Accuracies over several seeds, by step: how far a replay elsewhere may be away. Empty: not known."""
 
 
 _encoder = msgspec.json.Encoder()
@@ -87,7 +87,7 @@ def decode_request(line: bytes) -> AnyRequest:
     if name == "preview":
         operation_from(raw.get("operation"))
     try:
-        request: AnyRequest = msgspec.convert(raw, REQUESTS[name])
+        request: AnyRequest = msgspec.json.decode(line, type=REQUESTS[name])
     except msgspec.ValidationError as error:
         raise BadInput(f"{name}: {error}") from None
     return request
@@ -103,6 +103,11 @@ def read(path: Path) -> tuple[Header, Session, str]:
         content = path.read_bytes()
     except OSError as error:
         raise BadFile(f"{path}: {error.strerror or error}") from None
+    return parse(path, content)
+
+
+def parse(path: Path, content: bytes) -> tuple[Header, Session, str]:
+    """`read` for bytes that are at hand; `path` is what they are called in what is said of them."""
     lines = content.split(b"\n")
     rest = lines.pop()
     notice = f"{path.name}: the last line was cut off and is left out" if rest else ""
@@ -114,7 +119,7 @@ def read(path: Path) -> tuple[Header, Session, str]:
     for number, line in enumerate(lines[1:], start=2):
         try:
             seconds, event = _timed.decode(line)
-            session.append(seconds, _as_meant(event, line) if header.labbench == 1 else event)
+            session.append(seconds, upgraded_event(event, header.labbench))
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             raise BadFile(f"{path}, line {number}: {error}") from None
     return header, session, notice
@@ -125,49 +130,87 @@ def _read_header(path: Path, line: bytes) -> Header:
         header = _header.decode(line)
     except (ValueError, RecursionError) as error:
         raise BadFile(f"{path}, line 1: not a session file: {error}") from None
-    if header.labbench not in READABLE:
-        raise BadFile(f"{path}, line 1: format {header.labbench}; this labbench reads format {VERSION}")
+    if not 1 <= header.labbench <= VERSION:
+        raise BadFile(f"{path}, line 1: format {header.labbench}; this labbench reads format {VERSION} and before")
     return header
 
 
-def _as_meant(event: AnyEvent, line: bytes) -> AnyEvent:
-    """An event of format 1, in which a finetune that does not say how it computes does so in the plain way."""
-    if isinstance(event, Started | Finished | Failed) and isinstance(event.operation, Finetune):
-        missing = {name: value for name, value in PLAIN.items() if f'"{name}":'.encode() not in line}
-        return msgspec.structs.replace(event, operation=msgspec.structs.replace(event.operation, **missing))
-    return event
+def keep_tolerance(path: Path, tolerance: Tolerance) -> None:
+    """Write accuracies over seeds into the header of a session file; the rest of it stays as it is, byte by byte.
+
+    The file is replaced in one step. Raises `BadFile` where it is no session, `OSError` where it cannot be written.
+    """
+    first, _, rest = path.read_bytes().partition(b"\n")
+    _read_header(path, first)
+    header = msgspec.json.decode(first) | {"tolerance": msgspec.to_builtins(tolerance, str_keys=True)}
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as made:
+        try:
+            made.write(encode(header) + rest)
+            made.flush()
+            os.fsync(made.fileno())
+            shutil.copymode(path, made.name)
+            os.replace(made.name, path)
+        except BaseException:
+            os.unlink(made.name)
+            raise
 
 
 class Writer:
     """Appends the events of a session to its file, line by line, so that a crash loses nothing."""
 
     def __init__(self, path: Path, header: Header | None) -> None:
-        """A new file with this header, or, with None, the file that is there; its cut-off last line goes."""
+        """A new file with this header, or, with None, the file that is there; nobody else writes to it meanwhile.
+
+        What a crash cut off of its last line goes before anything is added, and a file of an older format is written
+        anew in today's: what is added means what it means today. Raises `InUse`, or another `OSError`.
+        """
         self.path = path
-        self._progress = -PROGRESS_INTERVAL
+        self._thinning = Thinning()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[bytes] = path.open("xb" if header else "r+b")
+        self._whole = header is not None
+        try:
+            lock.take(self._file)
+        except lock.InUse:
+            self._file.close()
+            raise
         if header:
             self._file.write(encode(header))
             self._file.flush()
-        else:
-            _drop_cut_line(self._file)
 
     def write(self, seconds: float, event: AnyEvent) -> None:
-        """Write one event; progress is thinned, a catalogue is left out, previews, groups and exports are not."""
+        """Write one event, or hold it back: a long run is thinned. Previews, groups, exports, a catalogue are left out.
+
+        How long a file gets is told in thinning.py; what is held back is written before whatever follows the run.
+        """
         match event:
             case Previewed() | Grouped() | Exported():
                 return
-            case Progress():
-                if seconds - self._progress < PROGRESS_INTERVAL:
-                    return
-                self._progress = seconds
             case Ready():
                 event = msgspec.structs.replace(event, catalogue=None)
             case _:
                 pass
-        self._file.write(encode((round(seconds, 3), event)))
-        self._file.flush()
+        if not self._whole:
+            self._make_whole()
+        if kept := self._thinning.admit(seconds, event):
+            self._file.writelines(encode((round(when, 3), what)) for when, what in kept)
+            self._file.flush()
+
+    def _make_whole(self) -> None:
+        """Make the file that is there one that can be added to."""
+        _drop_cut_line(self._file)
+        if content := _upgrade(self._file):
+            path = self.path.resolve()
+            beside = path.with_name(f"{path.name}.new")
+            made = beside.open("w+b")
+            lock.take(made)  # before it has the name under which others look for it
+            made.write(content)
+            made.flush()
+            beside.replace(path)
+            self._file.close()
+            self._file = made
+        self._file.seek(0, os.SEEK_END)
+        self._whole = True
 
     def close(self) -> None:
         """Close the file."""
@@ -185,3 +228,18 @@ def _drop_cut_line(file: IO[bytes]) -> None:
     file.seek(0)
     file.truncate(file.read(end).rfind(b"\n") + 1)
     file.seek(0, os.SEEK_END)
+
+
+def _upgrade(file: IO[bytes]) -> bytes:
+    """A file of an older format in today's, or nothing if it is in that. Lines that mean the same stay as they are."""
+    file.seek(0)
+    first, *lines = file.read().splitlines(keepends=True)
+    header = _header.decode(first)
+    if header.labbench == VERSION:
+        return b""
+    written = [encode(msgspec.structs.replace(header, labbench=VERSION))]
+    for line in lines:
+        seconds, event = _timed.decode(line)
+        upgraded = upgraded_event(event, header.labbench)
+        written.append(line if upgraded == event else encode((seconds, upgraded)))
+    return b"".join(written)

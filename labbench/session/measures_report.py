@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from labbench.session import figures
 from labbench.session.measures import Measures
-from labbench.session.report import ABSENT, columns, frozen_words, plain, share
+from labbench.session.report import ABSENT, columns, frozen_words, plain, share, times
 from labbench.session.session import Session
 from labbench.session.snapshot import Accuracy, LayerRow, Snapshot
 
@@ -147,11 +147,6 @@ def confusion_lines(snapshot: Snapshot, split: str) -> list[str]:
     rows = [(name, *(f"{count:,}" if count else "·" for count in row)) for name, row in zip(names, matrix, strict=True)]
     heads = ("", *(name if len(name) <= 6 else f"{name[:5]}…" for name in names))
     return [f"{plain(split)}: row true class, column answer", *columns([heads, *rows], [True, *[False] * len(names)])]
-
-
-def times(ratio: float) -> str:
-    """A ratio: ×1.65."""
-    return f"×{ratio:.2f}" if math.isfinite(ratio) else "×∞"
 
 
 def _of_splits(

@@ -4,7 +4,7 @@ range and the explanation from which forms, recipes and refusals are made."""
 from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 Value: TypeAlias = bool | int | float | str
 LayerNames: TypeAlias = Annotated[tuple[str, ...], Meta(description="layers by name or glob, such as layer1.*")]
@@ -103,6 +103,10 @@ class Prune(Operation, frozen=True):
     lenient: Annotated[
         bool, Meta(description="where everything is gone that shall go, go on instead of refusing: steps of a series")
     ] = False
+    filters: Annotated[
+        dict[str, tuple[int, ...]],
+        Meta(description="by layer the numbers, in the loaded model, of the filters that went; empty: as chosen"),
+    ] = {}
     seed: Seed = 0
 
     def describe(self) -> str:
@@ -268,6 +272,50 @@ class Measure(Operation, frozen=True):
         return f"look closely ({self.batches} batches)"
 
 
+class Scan(Operation, frozen=True):
+    """Try each layer alone: how accuracy falls as it is pruned
+
+    Changes nothing. Each of the layers is pruned (or its filters are shared) by each amount, with all others as they
+    are, and measured on the validation split: its sensitivity (Li et al. 2017, "Pruning Filters", section 3.2). Layers
+    that are cut together are tried together, unless `coupled` is off: then a layer's own filters become zero, as in
+    that paper, which ranks layers of a residual stream as far more robust than they are when really cut.
+    """
+
+    layers: LayerNames = ("*",)
+    at: Annotated[
+        tuple[Annotated[float, Meta(gt=0, lt=1)], ...],
+        Meta(min_length=1, max_length=50, description="parts that shall be gone, such as 0.3 0.5 0.7"),
+    ] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    method: Annotated[str, Meta(description="what removes: of the methods; or what shares: of the clusterings")] = (
+        "group-magnitude"
+    )
+    options: Annotated[dict[str, Value], Meta(description="the method's own options")] = {}
+    coupled: Annotated[
+        bool, Meta(description="cut what must be cut together; off: only zero the layer's own filters, by their norm")
+    ] = True
+    seed: Seed = 0
+
+    def describe(self) -> str:
+        naive = "" if self.coupled else ", each layer's own filters zeroed"
+        return f"scan {_names(self.layers)} ({self.method}{_options(self.options)}{naive})"
+
+
+class Time(Operation, frozen=True):
+    """Time the forward pass against the model as it was opened
+
+    Changes nothing. The two run in turn in one process, so that whatever else the machine does slows both.
+    """
+
+    batches: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=4096)], ...],
+        Meta(min_length=1, max_length=8, description="images at once, such as 1 64"),
+    ] = (1, 64)
+    rounds: Annotated[int, Meta(ge=3, le=10_000, description="times that each of the two runs, after warming up")] = 30
+
+    def describe(self) -> str:
+        return f"time batches of {' and '.join(str(size) for size in self.batches)}"
+
+
 class Undo(Operation, frozen=True):
     """Take back the last change of the model"""
 
@@ -276,10 +324,65 @@ class Redo(Operation, frozen=True):
     """Do again what was undone"""
 
 
+class Jump(Operation, frozen=True):
+    """Go to another point of the history; nothing is lost"""
+
+    to: Annotated[str, Meta(min_length=1, max_length=60, description="number of the step that made it, or its name")]
+
+    def describe(self) -> str:
+        return f"jump to {'step ' if self.to.isdecimal() else ''}{self.to}"
+
+
+class Name(Operation, frozen=True):
+    """Give a point of the history a name"""
+
+    name: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=40,
+            pattern=r"^[^\W\d][\w .-]*$",
+            description="begins with a letter; one point each",
+        ),
+    ]
+    at: Annotated[str, Meta(max_length=60, description="number or name of the point; empty: the model now")] = ""
+
+    def describe(self) -> str:
+        where = f"step {self.at} " if self.at.isdecimal() else f"{self.at} " if self.at else "this point "
+        return f"name {where}{self.name}"
+
+
+class Task(Operation, frozen=True):
+    """Set a task: goals that the bench checks as one works"""
+
+    name: Annotated[
+        str, Meta(min_length=1, max_length=60, description="a few words; a task of the same name replaces it")
+    ]
+    goals: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=80)], ...],
+        Meta(
+            min_length=1, max_length=12, description="such as parameters < 25 % or accuracy > 92.5 %; all must be met"
+        ),
+    ]
+    text: Annotated[str, Meta(max_length=20_000, description="what to do, in words")] = ""
+
+    def describe(self) -> str:
+        more = f" and {len(self.goals) - 2} more" if len(self.goals) > MARK_LIMIT else ""
+        return f"task {self.name}: {', '.join(self.goals[: 2 if more else MARK_LIMIT])}{more}"
+
+
 class Note(Operation, frozen=True):
     """Write a remark into the session"""
 
     text: Annotated[str, Meta(min_length=1, max_length=20_000, description="words for whoever plays this session")]
+    chapter: Annotated[str, Meta(max_length=60, description="title of the chapter that begins here; empty: none")] = ""
+    ask: Annotated[
+        str, Meta(max_length=200, description="question whose answer the audience predicts first; empty: none")
+    ] = ""
+    figure: Annotated[
+        Literal["accuracy", "sparsity", "parameters", "macs"],
+        Meta(description="what answers it: this figure after the next step"),
+    ] = "accuracy"
 
     def describe(self) -> str:
         line = " ".join(self.text.split())
@@ -297,20 +400,34 @@ AnyOperation: TypeAlias = (
     | Recalibrate
     | Evaluate
     | Measure
+    | Scan
+    | Time
     | Undo
     | Redo
+    | Jump
+    | Name
+    | Task
     | Note
 )
 Change: TypeAlias = Load | Freeze | Unfreeze | Prune | Unprune | Cluster | Finetune | Recalibrate
-"""The operations that make a new state; undo and redo walk over these, notes and evaluations change nothing."""
+"""The operations that make a new state, a point of the history."""
+Walk: TypeAlias = Undo | Redo | Jump
+"""Those that go to a point that is there."""
+Standing: TypeAlias = Evaluate | Measure | Scan | Time | Name | Task | Note
+"""Those that leave the model and the place in the history as they are."""
 
 OPERATIONS: dict[str, type[Operation]] = {
     kind.__name__.lower(): kind
     for kind in (
         *(Load, Freeze, Unfreeze, Prune, Unprune, Cluster, Finetune, Recalibrate),
-        *(Evaluate, Measure, Undo, Redo, Note),
+        *(Evaluate, Measure, Scan, Time, Undo, Redo, Jump, Name, Task, Note),
     )
 }
+
+
+def as_asked(operation: AnyOperation) -> AnyOperation:
+    """The operation without the filters that the bench recorded: its method chooses them again."""
+    return structs.replace(operation, filters={}) if isinstance(operation, Prune) else operation
 
 
 def percent(fraction: float) -> str:

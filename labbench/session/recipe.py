@@ -1,16 +1,15 @@
 """A recipe: what people write by hand, in TOML. A title, an optional remark and a list of operations; it decodes into
 the same operations as a session. Steps that stand for a series (gradual, layerwise) are written out."""
 
-import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
-import tomli_w
 from msgspec import Struct
 
 from labbench.session.catalogue import shipped
 from labbench.session.check import BadInput, check_names, listed, meant
-from labbench.session.operations import AnyOperation
+from labbench.session.operations import AnyOperation, as_asked
 from labbench.session.series import operations_from
 
 KEYS = ("title", "about", "step")
@@ -40,6 +39,8 @@ def read(path: Path) -> Recipe:
 
 def parse(text: str) -> Recipe:
     """The recipe of a text. `BadInput` names the step and what would be right."""
+    import tomllib  # here, since the bench paints before anybody asks for a recipe
+
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -58,8 +59,17 @@ def parse(text: str) -> Recipe:
     return Recipe(title=title, about=about, steps=tuple(operations))
 
 
+def of(title: str, operations: Iterable[AnyOperation]) -> Recipe:
+    """What was done as people would write it: without the filters that the bench recorded."""
+    return Recipe(title=title, steps=tuple(as_asked(operation) for operation in operations))
+
+
 def write(recipe: Recipe) -> str:
     """The recipe as TOML; fields that have their default value are left out."""
+    import tomllib
+
+    import tomli_w
+
     table: dict[str, object] = {"title": recipe.title}
     if recipe.about:
         table["about"] = recipe.about
@@ -82,6 +92,11 @@ def _table(operation: AnyOperation) -> dict[str, object]:
     defaults = {field.name: field.default for field in msgspec.structs.fields(operation)}
     defaults |= {f.name: f.default_factory() for f in msgspec.structs.fields(operation) if callable(f.default_factory)}
     fields = {name: value for name, value in msgspec.structs.asdict(operation).items() if value != defaults.get(name)}
-    return {"op": type(operation).__name__.lower()} | {
-        name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()
-    }
+    return {"op": type(operation).__name__.lower()} | {name: _listed(value) for name, value in fields.items()}
+
+
+def _listed(value: object) -> object:
+    """As TOML is read: lists instead of tuples."""
+    if isinstance(value, dict):
+        return {name: _listed(item) for name, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value

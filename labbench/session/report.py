@@ -1,16 +1,19 @@
 """A session in lines of aligned text: one a step, one a layer, and the sums. What a terminal could take for a command
 (control characters in notes, names or paths) is replaced, so that a file of somebody else can be shown."""
 
+import math
 from collections.abc import Sequence
 
 from labbench.session.events import Exported
 from labbench.session.figures import Share, frozen_share
+from labbench.session.history import Row, rows
 from labbench.session.operations import Note, Operation
 from labbench.session.session import Session, Step
 from labbench.session.snapshot import Snapshot, Total
 
 ABSENT = "–"  # a figure that was not measured
 STEP_COLUMNS = (8, 17, 10, 7, 8)  # widths of the figures behind an operation; "269,722/269,722" fits
+STEP_HEADS = ("sparsity", "non-zero/all", "validation", "test", "seconds")
 LAYER_HEAD = (
     *("layer", "kind", "shape", "non-zero", "loaded", "sparsity"),
     *("filters", "unique", "k", "inputs", "MACs", "frozen", "last operation"),
@@ -28,6 +31,11 @@ def share(fraction: float | None) -> str:
     if fraction is None:
         return ABSENT
     return f"{min(100 * fraction, 99.99):.2f} %" if 0.99 < fraction < 1 else f"{100 * fraction:.1f} %"
+
+
+def times(ratio: float) -> str:
+    """A ratio: ×1.65."""
+    return f"×{ratio:.2f}" if math.isfinite(ratio) else "×∞"
 
 
 def exported(event: Exported) -> tuple[str, tuple[str, ...]]:
@@ -51,15 +59,18 @@ def operations_width(operations: Sequence[Operation]) -> int:
 
 def step_head(width: int) -> str:
     """The head over `step_line`."""
-    figures = ("sparsity", "non-zero/all", "validation", "test", "seconds")
-    return _step("#", "operation", figures, width)
+    return _step("#", "operation", STEP_HEADS, width)
 
 
 def step_line(step: Step, width: int) -> str:
     """A finished operation: number, words, sparsity of the prunable weights, parameters, accuracies, seconds."""
+    return _step(str(step.number), plain(step.operation.describe()), _figures(step), width)
+
+
+def _figures(step: Step) -> tuple[str, ...]:
     snapshot = step.event.snapshot
     figures = (ABSENT,) * 4 if snapshot is None else snapshot_figures(snapshot)
-    return _step(str(step.number), plain(step.operation.describe()), (*figures, f"{step.event.seconds:.1f}"), width)
+    return (*figures, f"{step.event.seconds:.1f}")
 
 
 def snapshot_figures(snapshot: Snapshot) -> tuple[str, str, str, str]:
@@ -74,18 +85,34 @@ def snapshot_figures(snapshot: Snapshot) -> tuple[str, str, str, str]:
     )
 
 
-def history(steps: Sequence[Step]) -> list[str]:
-    """Every finished operation in a line; notes in full, remarks below their operation."""
-    width = operations_width([step.operation for step in steps if not isinstance(step.operation, Note)])
-    lines = [step_head(width)]
-    for step in steps:
-        if isinstance(step.operation, Note):
-            lines += [f"{step.number:>3}  {line}" for line in plain(step.operation.text).splitlines()[:1]]
-            lines += [f"     {line}".rstrip() for line in plain(step.operation.text).splitlines()[1:]]
+def history(session: Session) -> list[str]:
+    """The tree of points, a line each; notes in full, remarks below their operation; ▸ is where the session stands."""
+    found = [(row, _lines(row)) for row in rows(session)]
+    width = max((len(said) for row, (said, *_) in found if row.step and not _is_note(row)), default=0)
+    lines = [_step("#", _with_ratio("operation", "fewer", width), STEP_HEADS, 0, " ")]
+    for row, (first, *more) in found:
+        if row.step and not _is_note(row):
+            ratio = ABSENT if row.compression is None else times(row.compression)
+            lines.append(_step(str(row.number), _with_ratio(first, ratio, width), _figures(row.step), 0, row.sign))
         else:
-            lines.append(step_line(step, width))
-        lines += [f"     · {plain(remark)}" for remark in step.event.remarks]
+            lines.append(f"{row.number:>3}{row.sign} {first}")
+        lines += [f"     {line}".rstrip() for line in more]
+        lines += [f"     {row.below}· {plain(remark)}" for remark in row.remarks]
     return lines
+
+
+def _with_ratio(words: str, ratio: str, width: int) -> str:
+    return f"{words.ljust(width)}  {ratio:>7}"
+
+
+def _is_note(row: Row) -> bool:
+    return row.step is not None and isinstance(row.step.operation, Note)
+
+
+def _lines(row: Row) -> list[str]:
+    words = (row.full if _is_note(row) else row.words).splitlines() or [""]
+    name = f"«{row.name}» " if row.name else ""
+    return [row.lines + name + plain(words[0]), *(row.below + plain(line) for line in words[1:])]
 
 
 def layer_table(snapshot: Snapshot) -> list[str]:
@@ -170,6 +197,7 @@ def _total(total: Total) -> str:
     )
 
 
-def _step(number: str, words: str, figures: Sequence[str], width: int) -> str:
+def _step(number: str, words: str, figures: Sequence[str], width: int, sign: str = "") -> str:
     cells = [figure.rjust(space) for figure, space in zip(figures, STEP_COLUMNS, strict=True)]
-    return "  ".join([number.rjust(3), words.ljust(width), *cells])
+    between = f"{sign} " if sign else "  "
+    return "  ".join([number.rjust(3) + between + words.ljust(width), *cells])

@@ -102,7 +102,7 @@ def operations_from(raw: object) -> tuple[AnyOperation, ...]:
         cluster = operation_from({"op": "cluster", **given})
         assert isinstance(cluster, Cluster)
         return layerwise(cluster, between)
-    check_fields(name, (*knobs_of(Steps), *knobs_of(Prune)), given)
+    check_fields(name, (*knobs_of(Steps), *(knob for knob in knobs_of(Prune) if knob.name != "filters")), given)
     steps: Steps = convert({key: given.pop(key) for key in Steps.__struct_fields__ if key in given}, Steps)
     prune = operation_from({"op": "prune", **given})
     assert isinstance(prune, Prune)

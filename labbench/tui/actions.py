@@ -26,7 +26,7 @@ class Action:
     """Heading in the help screen."""
     where: tuple[str, ...] = ("bench", "player")
     needs: tuple[str, ...] = ()
-    """What must be so: ready, idle, model, running, undo, redo, recipe, gone."""
+    """What must be so: live, ready, idle, model, running, undo, redo, recipe, gone."""
 
     @property
     def key(self) -> str:
@@ -44,7 +44,8 @@ def shown(key: str) -> str:
 
 
 BENCH, PLAYER = ("bench",), ("player",)
-CHANGE = ("ready", "idle", "model")
+CHANGE = ("live", "ready", "idle", "model")
+LOOK = ("ready", "idle", "model")
 
 ACTIONS: tuple[Action, ...] = (
     # operations
@@ -129,6 +130,24 @@ ACTIONS: tuple[Action, ...] = (
         BENCH,
         CHANGE,
     ),
+    Action(
+        "scan",
+        ("S",),
+        "scan",
+        "Try each layer alone: how accuracy falls as it is pruned; a plan can be taken from it. Changes nothing.",
+        "Operations",
+        ("bench", "player"),
+        ("model",),
+    ),
+    Action(
+        "time",
+        ("D",),
+        "time it",
+        "Time the forward pass against the model as it was opened; changes nothing.",
+        "Operations",
+        BENCH,
+        CHANGE,
+    ),
     Action("evaluate", ("e",), "evaluate", "Measure accuracy on the test split.", "Operations", BENCH, CHANGE),
     Action(
         "stop",
@@ -142,20 +161,46 @@ ACTIONS: tuple[Action, ...] = (
     Action("undo", ("u",), "undo", "Take back the last change of the model.", "Operations", BENCH, (*CHANGE, "undo")),
     Action("redo", ("U",), "redo", "Do again what was undone.", "Operations", BENCH, (*CHANGE, "redo")),
     Action(
+        "go",
+        ("h",),
+        "go here",
+        "Go to the point under the cursor in the history and work on from there; nothing is lost.",
+        "History",
+        BENCH,
+        CHANGE,
+    ),
+    Action(
+        "name",
+        ("N",),
+        "name",
+        "Give the point under the cursor in the history a name.",
+        "History",
+        BENCH,
+        CHANGE,
+    ),
+    Action(
+        "compare",
+        ("d",),
+        "compare",
+        "Compare the marked points, or the one under the cursor with the model now: totals, layers, classes, curves.",
+        "History",
+        needs=("model",),
+    ),
+    Action(
         "groups",
         ("c",),
         "coupled",
         "Say which layers lose filters together with the one under the cursor, and why.",
         "Layers",
         BENCH,
-        CHANGE,
+        LOOK,
     ),
     # layers
     Action(
         "mark",
         ("space",),
         "mark",
-        "Mark or unmark the layer under the cursor; shift with ↑ ↓ marks a range.",
+        "Mark the layer under the cursor, or in the history the point, or unmark it; shift with ↑ ↓ marks many layers.",
         "Layers",
         BENCH,
     ),
@@ -183,7 +228,13 @@ ACTIONS: tuple[Action, ...] = (
         "Layers",
     ),
     Action("reverse", ("r",), "reverse order", "Turn the order of the rows round.", "Layers"),
-    Action("clear", ("escape",), "show all", "End the filter, or, where there is none, unmark all layers.", "Layers"),
+    Action(
+        "clear",
+        ("escape",),
+        "show all",
+        "End the filter, or, where there is none, unmark all layers (in the history, all points).",
+        "Layers",
+    ),
     Action("others", ("b",), "norms too", "Show or hide norms and other layers that cannot be pruned.", "Layers"),
     # views
     Action("loss", ("1",), "loss", "Show the loss over all finetuning, train and validation.", "Curves"),
@@ -198,6 +249,13 @@ ACTIONS: tuple[Action, ...] = (
         "Show every measure: the model, its layers, each class against the dense model, the confusion matrix.",
         "Curves",
     ),
+    Action(
+        "big",
+        ("B",),
+        "big",
+        "Show accuracy, sparsity, parameters and MACs in digits as large as the terminal, or the panes again.",
+        "Panes",
+    ),
     Action("pane_next", ("tab", "]"), "next pane", "Go to the next pane; in a small terminal, show it.", "Panes"),
     Action("pane_previous", ("shift+tab", "["), "previous pane", "Go to the pane before.", "Panes"),
     # session
@@ -207,6 +265,15 @@ ACTIONS: tuple[Action, ...] = (
         ("n",),
         "note",
         "Write a remark into the session; a player shows it as a caption.",
+        "Session",
+        BENCH,
+        ("live", "ready", "model"),
+    ),
+    Action(
+        "task",
+        ("T",),
+        "task",
+        "Set a task with goals, such as parameters < 25 %; the bench says when it is met.",
         "Session",
         BENCH,
         ("ready", "model"),
@@ -221,7 +288,7 @@ ACTIONS: tuple[Action, ...] = (
         "Write the model to a file: weights or a program, by its ending.",
         "Session",
         BENCH,
-        CHANGE,
+        LOOK,
     ),
     Action(
         "recipe_next",
@@ -247,6 +314,38 @@ ACTIONS: tuple[Action, ...] = (
     Action("back", ("left",), "previous step", "Go back by one operation and pause.", "Player", PLAYER),
     Action("faster", ("+", "="), "faster", "Play faster.", "Player", PLAYER),
     Action("slower", ("-",), "slower", "Play slower.", "Player", PLAYER),
+    Action(
+        "chapters",
+        ("c",),
+        "chapters",
+        "List the chapters and steps, and go to any of them at once, forward or back.",
+        "Player",
+        PLAYER,
+    ),
+    Action(
+        "notes",
+        ("n",),
+        "pause at notes",
+        "Pause where a note is reached, or play on; questions are only asked where it pauses.",
+        "Player",
+        PLAYER,
+    ),
+    Action(
+        "clock",
+        ("t",),
+        "clock",
+        "Show or hide the presenter's clock: since the start, pauses too, and the time of day.",
+        "Player",
+        PLAYER,
+    ),
+    Action(
+        "take_over",
+        ("T",),
+        "take over",
+        "Make a live bench of the recording as far as it was played, in a session file of its own.",
+        "Player",
+        PLAYER,
+    ),
     # program
     Action("read", ("enter",), "read", "Read in full what the cursor is on: a layer, an operation, a note.", "Program"),
     Action("log", ("l",), "log", "Show the log and the events of this session.", "Program"),
@@ -282,9 +381,10 @@ MOVES: tuple[tuple[str, tuple[str, ...], str], ...] = (
 MOVES_HELP = "In the layers and the history; the mouse's wheel and clicks do the same."
 
 FOOTERS: dict[str, tuple[str, ...]] = {
-    "player": ("pause", "forward", "back", "faster", "slower", "read", "filter"),
+    "player": ("pause", "forward", "back", "chapters", "big", "take_over"),
     "running": ("stop", "loss", "accuracy", "filter", "log", "quit"),
     "empty": ("recipe_next", "recipe_all", "restart", "open", "log", "palette", "quit"),
+    "history": ("go", "name", "mark", "compare", "undo", "redo", "read"),
     "idle": (
         "recipe_next",
         "restart",
@@ -294,6 +394,7 @@ FOOTERS: dict[str, tuple[str, ...]] = {
         "cluster",
         "finetune",
         "evaluate",
+        "save",
         "filter",
         "loss",
         "log",
@@ -345,14 +446,14 @@ def refusal(action: Action, situation: Situation) -> str:
     return next((sentence for need in action.needs if (sentence := _missing(need, situation))), "")
 
 
-def footer(situation: Situation) -> Sequence[Action]:
-    """The keys that work now, most useful first, at most `FOOTER_KEYS`."""
+def footer(situation: Situation, pane: str = "layers") -> Sequence[Action]:
+    """The keys that work now in a pane, most useful first, at most `FOOTER_KEYS`."""
     if situation.playing:
         kind = "player"
     elif situation.running or situation.worker == "restoring":
         kind = "running"
     else:
-        kind = "idle" if situation.model else "empty"
+        kind = "empty" if not situation.model else "history" if pane == "history" else "idle"
     mode = actions_for(mode_of(situation))
     named = [action for name in FOOTERS[kind] for action in mode if action.name == name]
     return [action for action in named if not refusal(action, situation)][:FOOTER_KEYS]
@@ -360,6 +461,8 @@ def footer(situation: Situation) -> Sequence[Action]:
 
 def _missing(need: str, situation: Situation) -> str:
     match need:
+        case "live":
+            return f"{situation.held}: w saves a copy and goes on there" if situation.held else ""
         case "ready":
             return {
                 "ready": "",

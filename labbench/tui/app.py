@@ -1,42 +1,47 @@
 """The terminal app: it joins a desk (or a playback) with the bench screen. Nothing here reaches torch; the first
-picture is there before the worker is."""
+picture is there before the worker is, and dialogs are imported when they are needed, since it needs none."""
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rich.text import Text
-from textual import on
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Input, TextArea
 
 from labbench import folders
 from labbench.client import worker_command
 from labbench.session.catalogue import shipped
 from labbench.session.events import AnyRequest, Exported, Finished, Grouped, Previewed, Ready
+from labbench.session.jsonl import BadFile
 from labbench.session.operations import AnyOperation, Load
 from labbench.session.recipe import Recipe
 from labbench.session.session import Session
 from labbench.tui.actions import ACTIONS, actions_for, mode_of, refusal
 from labbench.tui.crash import report
 from labbench.tui.desk import Desk
-from labbench.tui.doing import DOING, show_groups
 from labbench.tui.link import Link
 from labbench.tui.playback import Playback
+from labbench.tui.presenter import PresenterClock
 from labbench.tui.record import Record
 from labbench.tui.screens.bench import BenchScreen, PlayerScreen
 from labbench.tui.screens.confirm import Confirm
-from labbench.tui.screens.form import OperationForm
-from labbench.tui.screens.open import OpenScreen
 from labbench.tui.settings import Settings
 from labbench.tui.situation import Situation
+from labbench.tui.sources import cut_off
 from labbench.tui.stepper import Stepper
+from labbench.tui.takeover import take_over
+from labbench.tui.widgets.card import Card
+
+if TYPE_CHECKING:
+    from labbench.tui.screens.form import OperationForm
 
 TICK = 0.1  # seconds between two looks for something new: ten pictures a second at most
 LONG = 20.0  # seconds: the end of a run as long as this is rung, since nobody watches so long
@@ -63,8 +68,11 @@ class LabbenchApp(App[None]):
         command: list[str] | None = None,
         data_dir: Path | None = None,
         log: Path | None = None,
+        link: Link | None = None,
     ) -> None:
         """What to open at once: a session file, a model, a recording (of that file; no worker then) or a recipe.
+
+        `link` is the line to a worker that was started already.
 
         Raises `BadFile` where `session_path` is there but cannot be continued.
         """
@@ -75,14 +83,15 @@ class LabbenchApp(App[None]):
         self.data_dir = data_dir or folders.data()
         self.log_path = log or folders.log()
         self.playback = Playback(recording, session_path.name if session_path else "") if recording else None
-        self.link = Link(command or worker_command(self.data_dir), self.log_path)
+        self.link = link or Link(command or worker_command(self.data_dir), self.log_path)
         notice, record = "", Record(session_path)
         if session_path and session_path.exists() and not recording:
             record, notice = Record.open(session_path)
-        self.desk: Desk = Desk(record, self._send, self.say, self._ask_to_run)
+        self.desk: Desk = Desk(record, self._send, self.say, self._ask_to_run, self._ask_to_go_on)
         self.desk.stepper = Stepper(recipe) if recipe else None
         self._notice = notice
         self._load = load
+        self.presenter = PresenterClock()
         self._stale = True
         self._leaving = False
         self._interrupted = float("-inf")
@@ -113,7 +122,10 @@ class LabbenchApp(App[None]):
         self.theme_changed_signal.subscribe(self, lambda theme: self._keep_theme(theme.name))
 
     def on_ready(self) -> None:
-        """The first picture is there: start the worker and ask what to open."""
+        """The first picture is there: listen to the worker and ask what to open."""
+        if not gc.isenabled():  # nothing that was imported is ever garbage: a collection need not walk it
+            gc.freeze()
+            gc.enable()
         self._show()
         self.set_interval(TICK, self._tick)
         if self._notice:
@@ -126,7 +138,7 @@ class LabbenchApp(App[None]):
             self.desk.trust(self._load.model)
             self.desk.perform(self._load)
         elif not self.desk.session.steps and not self.desk.stepper:
-            DOING["open"](self)
+            self._offer_last()
 
     def _keep_theme(self, name: str) -> None:
         self.settings.theme = name
@@ -137,7 +149,7 @@ class LabbenchApp(App[None]):
         self._stale = True
 
     def _tick(self) -> None:
-        if self._stale:
+        if (self._stale or self.presenter.moved()) and self._screen_stack:  # none is left while the app ends
             self._show()
 
     def _show(self) -> None:
@@ -148,7 +160,7 @@ class LabbenchApp(App[None]):
     @property
     def situation(self) -> Situation:
         """What decides which keys work now."""
-        return self.shown.situation
+        return replace(self.shown.situation, clock=self.presenter.words)
 
     def say(self, sentence: str, severity: Literal["information", "warning", "error"] = "information") -> None:
         """Tell the user; the words may come from anywhere, so they are never markup."""
@@ -161,10 +173,33 @@ class LabbenchApp(App[None]):
 
         self.push_screen(Confirm(question, "Import and run it", "No", safer=True), take)
 
+    def _ask_to_go_on(self, question: str, answer: Callable[[bool], None]) -> None:
+        def take(yes: bool | None) -> None:
+            answer(bool(yes))
+            self.touch()
+
+        self.push_screen(Confirm(question, "Go on", "Leave it"), take)
+
+    def _offer_last(self) -> None:
+        """Where the last session was cut off, ask whether to go on with it; else ask what to open."""
+
+        def take(yes: bool | None) -> None:
+            if found and yes:
+                self.open_file(found.path)
+            else:
+                self.do("open")
+
+        if found := cut_off(self.sessions):
+            self.push_screen(Confirm(found.question, "Continue", "Open another"), take)
+        else:
+            self.do("open")
+
     # keys, mouse, palette
 
     def do(self, name: str) -> None:
         """Do an action of the registry, or say why not."""
+        from labbench.tui.doing import DOING
+
         action = next(action for action in ACTIONS if action.name == name)
         sentence = refusal(action, self.situation)
         if sentence:
@@ -202,6 +237,8 @@ class LabbenchApp(App[None]):
                 case Exported():
                     self.desk.take_export(event)
                 case Grouped():
+                    from labbench.tui.doing import show_groups
+
                     show_groups(self, event)
                 case _:
                     self.desk.take(event)
@@ -225,6 +262,8 @@ class LabbenchApp(App[None]):
             self._handle_exception(error)
 
     def _take_ready(self, event: Ready) -> None:
+        from labbench.tui.screens.open import OpenScreen
+
         self.catalogue = event.catalogue or self.catalogue
         for screen in self.screen_stack:
             if isinstance(screen, OpenScreen):
@@ -254,13 +293,15 @@ class LabbenchApp(App[None]):
         self.desk.open_file(path)
         self.touch()
 
-    @on(OperationForm.Changed)
-    def _form_changed(self, event: OperationForm.Changed) -> None:
+    def on_operation_form_changed(self, event: "OperationForm.Changed") -> None:
+        """Other values, another preview."""
         problem = self.desk.preview(event.operation)
         if problem:
             self._show_preview(Previewed(operation=event.operation, error=problem))
 
     def _show_preview(self, event: Previewed) -> None:
+        from labbench.tui.screens.form import OperationForm
+
         if isinstance(self.screen, OperationForm):
             self.screen.show_preview(event)
 
@@ -281,6 +322,59 @@ class LabbenchApp(App[None]):
                 playback.player.faster()
             case "slower":
                 playback.player.faster(-1)
+            case "notes":
+                pausing = playback.player.pausing = not playback.player.pausing
+                self.say("pauses at notes" if pausing else "plays on at notes, without questions: n pauses again")
+            case "clock":
+                self.presenter.shown = not self.presenter.shown
+
+    def on_card_guessed(self, event: Card.Guessed) -> None:
+        """The audience has answered, or not: the recording goes on."""
+        assert self.playback is not None
+        self.playback.guess(event.guesses)
+        if self.playback.player.paused:
+            self.playback.player.toggle()
+        self.touch()
+
+    def ask_to_take_over(self) -> None:
+        """Make a live bench of the recording, after a question."""
+        playback = self.playback
+        assert playback is not None
+        if playback.session.snapshot is None:
+            self.say("no model was opened yet: take over later in the recording", "warning")
+            return
+        playback.player.pause()
+        step = len(playback.session.steps)
+        cut = (
+            f" {playback.situation.running} has not finished there and is left out." if playback.session.running else ""
+        )
+        question = (
+            f"Take over after step {step}?{cut}\n\nA live bench goes on from there, in a session file of its own; "
+            "the recording stays as it is."
+        )
+        self.push_screen(Confirm(question, "Take over", "Keep watching"), self._take_over)
+
+    def _take_over(self, yes: bool | None) -> None:
+        playback = self.playback
+        if not yes or playback is None:
+            return
+        player = playback.player
+        try:
+            path = take_over(player.recording, player.position, self.sessions, Path(playback.name).stem)
+            record, _ = Record.open(path)
+        except (OSError, BadFile) as error:
+            self.say(f"the recording cannot be taken over: {error}", "error")
+            return
+        if self._pump:
+            self._pump.cancel()
+        self.playback = None
+        self.presenter.shown = False
+        self.desk = Desk(record, self._send, self.say, self._ask_to_run)
+        self.add_mode("bench", lambda: BenchScreen(self.do))
+        self.switch_mode("bench")
+        self.say(f"yours now: {path.name} goes on from here")
+        self.start_worker()
+        self.touch()
 
     # the end
 
@@ -299,6 +393,8 @@ class LabbenchApp(App[None]):
 
     def action_interrupt(self) -> None:
         """Ctrl+c copies what is selected in a field; a second one quits, whatever is open."""
+        from textual.widgets import Input, TextArea
+
         focused, copied = self.focused, ""
         if isinstance(focused, Input | TextArea) and focused.selected_text:
             focused.action_copy()
@@ -330,7 +426,7 @@ class LabbenchApp(App[None]):
                 self._pump.cancel()
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 await asyncio.wait_for(self._pump, 1.0)  # its last words are recorded
-        self.desk.record.close()
+        self.desk.record.close(in_order=self._exception is None)
 
     async def on_unmount(self) -> None:
         """However the app ends, the worker ends too."""
@@ -345,27 +441,3 @@ class LabbenchApp(App[None]):
         sentence = report(error, self.log_path)
         if not self._exit_renderables:  # what breaks while the app is ending is in the log
             self.panic(Text(sentence))
-
-
-def main(
-    *,
-    session_path: Path | None = None,
-    load: Load | None = None,
-    recording: Session | None = None,
-    recipe: Recipe | None = None,
-    command: list[str] | None = None,
-    data_dir: Path | None = None,
-    log: Path | None = None,
-) -> int:
-    """Run the app; returns the exit code. Raises `BadFile` where the session file cannot be continued."""
-    app = LabbenchApp(
-        session_path=session_path,
-        load=load,
-        recording=recording,
-        recipe=recipe,
-        command=command,
-        data_dir=data_dir,
-        log=log,
-    )
-    app.run()
-    return app.return_code or 0

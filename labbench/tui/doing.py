@@ -9,6 +9,7 @@ from labbench.session.catalogue import Knob, knobs_of
 from labbench.session.check import convert
 from labbench.session.events import EXPORT_FORMATS, Export, Grouped, Groups
 from labbench.session.figures import measures_of
+from labbench.session.goals import tasks_of
 from labbench.session.operations import (
     AnyOperation,
     Evaluate,
@@ -19,14 +20,18 @@ from labbench.session.operations import (
     Note,
     Prune,
     Redo,
+    Scan,
     Undo,
     Unfreeze,
 )
 from labbench.session.own import brief
+from labbench.session.scan_report import latest
 from labbench.session.series import Steps, gradual
 from labbench.tui.actions import in_help
 from labbench.tui.groups import told
+from labbench.tui.pointing import compare, go, name, title, told_in_full
 from labbench.tui.screens.about import AboutScreen
+from labbench.tui.screens.chapters import ChaptersScreen
 from labbench.tui.screens.form import OperationForm
 from labbench.tui.screens.help import HelpScreen
 from labbench.tui.screens.log import LogScreen
@@ -34,6 +39,8 @@ from labbench.tui.screens.measures import MeasuresScreen
 from labbench.tui.screens.note import NoteForm, PathForm
 from labbench.tui.screens.open import OpenScreen
 from labbench.tui.screens.reader import Reader
+from labbench.tui.screens.scan import NEW, ScanScreen
+from labbench.tui.screens.task import TaskForm
 from labbench.tui.widgets.caption import latest_note
 from labbench.tui.widgets.columns import describe, measured
 from labbench.tui.words import file_name
@@ -117,6 +124,64 @@ def measures(app: "LabbenchApp") -> None:
         app.say("nothing to measure yet")
 
 
+def scan(app: "LabbenchApp") -> None:
+    """Show what the last scan found, or ask for one."""
+    if latest(app.shown.session) is not None:
+        show_scan(app)
+    elif app.playback:
+        app.say("no scan in this recording so far")
+    elif app.desk.running:
+        app.say(f"{app.desk.running} is running: s stops it", "warning")
+    else:
+        new_scan(app)
+
+
+def show_scan(app: "LabbenchApp") -> None:
+    """Show the scan that runs, or the last one, and take a plan from it."""
+
+    def take(chosen: dict[str, float] | str | None) -> None:
+        if chosen == NEW and _idle(app):
+            new_scan(app)
+        elif chosen == NEW:
+            app.say("another scan can begin when nothing is running, at the bench", "warning")
+        elif isinstance(chosen, dict):
+            plan_form(app, chosen)
+
+    app.push_screen(ScanScreen(lambda: app.shown.session, lambda: _idle(app)), take)
+
+
+def plan_form(app: "LabbenchApp", plan: dict[str, float]) -> None:
+    """Ask for the operation that does a plan, with the method that was scanned."""
+    session = app.shown.session
+    scans = [step.operation for step in session.steps if isinstance(step.operation, Scan)]
+    method, snapshot = scans[-1].method, session.snapshot
+    name, fields = "prune", {"amounts": plan, "amount": min(plan.values()), "scope": "layer"}
+    if app.catalogue.entry("clusterings", method):
+        channels = {row.name: row.channels for row in snapshot.rows} if snapshot else {}
+        ks = {layer: max(1, round(channels[layer] * (1 - amount))) for layer, amount in plan.items()}
+        name, fields = "cluster", {"ks": ks}
+    last = app.settings.last(name) | {"method": method} | fields
+    app.push_screen(OperationForm(name, app.catalogue, snapshot, tuple(plan), last), app.perform_chosen)
+
+
+def new_scan(app: "LabbenchApp") -> None:
+    """Ask which layers to scan, and show the answers as they come."""
+    table = app.bench.table
+    layers = table.chosen if table.marks else ALL
+    form = OperationForm("scan", app.catalogue, app.shown.session.snapshot, layers, app.settings.last("scan"))
+
+    def take(chosen: AnyOperation | None) -> None:
+        app.perform_chosen(chosen)
+        if chosen and app.desk.running == "scan":
+            show_scan(app)
+
+    app.push_screen(form, take)
+
+
+def _idle(app: "LabbenchApp") -> bool:
+    return not app.playback and not app.desk.running and app.desk.worker == "ready"
+
+
 def note(app: "LabbenchApp") -> None:
     """Ask for a remark."""
 
@@ -125,6 +190,13 @@ def note(app: "LabbenchApp") -> None:
             app.desk.perform(written)
 
     app.push_screen(NoteForm(), take)
+
+
+def task(app: "LabbenchApp") -> None:
+    """Ask for a task; the last one is there to be changed."""
+    tasks = [task for _, task in tasks_of(app.shown.session).values()]
+    screen = TaskForm(app.shown.session.snapshot, tasks[-1] if tasks else None)
+    app.push_screen(screen, lambda chosen: app.desk.perform(chosen) if chosen else None)
 
 
 def open_(app: "LabbenchApp") -> None:
@@ -148,8 +220,13 @@ def save(app: "LabbenchApp") -> None:
     def take(path: Path | None) -> None:
         if path is not None:
             app.desk.save_as(path)
+            app.touch()
 
-    app.push_screen(PathForm("Save the session as", str(app.desk.record.path or app.sessions / "session.jsonl")), take)
+    path = app.desk.record.path or app.sessions / "session.jsonl"
+    if app.desk.record.held:
+        names = (path.with_stem(f"{path.stem}-copy{number}") for number in ("", *range(2, 100)))
+        path = next((copy for copy in names if not copy.exists()), path)
+    app.push_screen(PathForm("Save the session as", str(path)), take)
 
 
 def export(app: "LabbenchApp") -> None:
@@ -168,12 +245,12 @@ def export(app: "LabbenchApp") -> None:
 def read(app: "LabbenchApp") -> None:
     """Show in full what the cursor is on: an operation, a layer, or, in a player, the latest note."""
     bench = app.bench
-    entry, row, words = bench.entry(), bench.table.current, latest_note(app.shown.session)
-    if entry:
-        text = "\n\n".join([entry.full or entry.words, *entry.remarks])
-        app.push_screen(Reader(f"{entry.number} {'note' if entry.full else 'operation'}", text))
+    done, row, words = bench.row(), bench.table.current, latest_note(app.shown.session)
+    if done:
+        note = bool(done.step and isinstance(done.step.operation, Note))
+        app.push_screen(Reader(title(done), told_in_full(done, app.shown.session), note))
     elif app.playback and words:
-        app.push_screen(Reader("Note", words))
+        app.push_screen(Reader("Note", words, note=True))
     elif row:
         found = measures_of(app.shown.session)
         words = "\n".join([describe(row), *(measured(row, found) if row.prunable else [])])
@@ -191,6 +268,20 @@ def show_groups(app: "LabbenchApp", event: Grouped) -> None:
     """Show which layers change together, the one under the cursor first."""
     row = app.bench.table.current
     app.push_screen(Reader("Cut together", told(event.groups, row.name if row else "")))
+
+
+def chapters(app: "LabbenchApp") -> None:
+    """Ask where in the recording to go."""
+    playback = app.playback
+    assert playback is not None
+    playback.player.pause()
+
+    def take(step: int | None) -> None:
+        if step is not None:
+            playback.go(step)
+            app.touch()
+
+    app.push_screen(ChaptersScreen(playback.player.recording, len(playback.session.steps)), take)
 
 
 def log(app: "LabbenchApp") -> None:
@@ -217,6 +308,9 @@ DOING: dict[str, Doing] = {
     "freeze": _at_once(lambda layers: Freeze(layers=layers)),
     "unfreeze": _at_once(lambda layers: Unfreeze(layers=layers)),
     "unprune": _form("unprune"),
+    "go": go,
+    "name": name,
+    "compare": compare,
     "groups": groups,
     "prune": prune,
     "cluster": _form("cluster"),
@@ -225,11 +319,13 @@ DOING: dict[str, Doing] = {
     "recalibrate": _form("recalibrate"),
     "evaluate": lambda app: app.desk.perform(Evaluate()),
     "measure": lambda app: app.desk.perform(Measure()),
+    "scan": scan,
+    "time": _form("time"),
     "measures": measures,
     "undo": lambda app: app.desk.perform(Undo()),
     "redo": lambda app: app.desk.perform(Redo()),
     "stop": lambda app: app.desk.stop(),
-    "mark": lambda app: app.bench.table.mark(),
+    "mark": lambda app: app.bench.mark(),
     "mark_all": lambda app: app.bench.table.mark_all(),
     "mark_glob": lambda app: app.bench.ask("mark"),
     "filter": lambda app: app.bench.ask("filter"),
@@ -247,6 +343,7 @@ DOING: dict[str, Doing] = {
     "pane_previous": lambda app: app.bench.next_pane(-1),
     "open": open_,
     "note": note,
+    "task": task,
     "save": save,
     "export": export,
     "recipe_next": lambda app: app.desk.step_recipe(onward=False),
@@ -256,6 +353,11 @@ DOING: dict[str, Doing] = {
     "back": lambda app: app.play("back"),
     "faster": lambda app: app.play("faster"),
     "slower": lambda app: app.play("slower"),
+    "chapters": chapters,
+    "notes": lambda app: app.play("notes"),
+    "clock": lambda app: app.play("clock"),
+    "take_over": lambda app: app.ask_to_take_over(),
+    "big": lambda app: app.bench.toggle_big(),
     "read": read,
     "log": log,
     "restart": lambda app: app.desk.restore() if app.desk.worker == "unrestored" else app.start_worker(),

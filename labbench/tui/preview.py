@@ -10,7 +10,7 @@ from textual.widgets import Static
 from labbench.session.catalogue import Catalogue
 from labbench.session.events import Previewed
 from labbench.session.figures import frozen_share
-from labbench.session.operations import AnyOperation, Evaluate, Finetune, Measure, Recalibrate, percent
+from labbench.session.operations import AnyOperation, Evaluate, Finetune, Measure, Recalibrate, Scan, Time, percent
 from labbench.session.report import frozen_words
 from labbench.session.snapshot import LayerRow, Snapshot
 from labbench.tui import words
@@ -130,6 +130,14 @@ def promise(operation: AnyOperation | None, snapshot: Snapshot | None, catalogue
             )
         case Evaluate():
             return Content(f"measures accuracy on the {operation.split} images; the model stays as it is")
+        case Scan():
+            tries = len(operation.at) * (sum(row.prunable for row in snapshot.rows) if snapshot else 1)
+            return Content(
+                f"tries each layer alone, at most {tries:,} models measured on the validation images; the model stays "
+                "as it is; the answers grow in a table"
+            )
+        case Time():
+            return Content("times this model and the one that was opened in turn; the model stays as it is")
         case Measure():
             return Content("looks for weights on no path, weights without a gradient, distinct values, stored bytes")
     return Content("")

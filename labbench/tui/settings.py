@@ -13,7 +13,7 @@ from labbench.session.check import BadInput, operation_from, wrong
 from labbench.session.operations import OPERATIONS, AnyOperation, Finetune, Load
 
 THEME = "textual-dark"
-FORGOTTEN = frozenset({"layers", "amounts", "ks", "steps", "text", "sha256", "code_sha256", "resume"})
+FORGOTTEN = frozenset({"layers", "amounts", "ks", "filters", "steps", "text", "sha256", "code_sha256", "resume"})
 """Fields of one occasion: which layers, how much of each, where a run was stopped, what was noted, what a file held."""
 
 

@@ -23,6 +23,8 @@ def parse(knob: Knob, text: str) -> object:
                 value = _number(text)
             case "texts":
                 value = tuple(word for word in SEPARATORS.split(text) if word)
+            case "floats":
+                value = tuple(_number(word) for word in SEPARATORS.split(PERCENT.sub("%", text)) if word)
             case "ints":
                 value = tuple(int(word) for word in SEPARATORS.split(text) if word)
             case "map":
@@ -115,6 +117,8 @@ def _sentence(knob: Knob) -> str:
             return f"must be a number{bounds(knob)}, such as 0.3 or 30 %"
         case "float":
             return f"must be a number{bounds(knob)}"
+        case "floats":
+            return "must be numbers, such as 0.3 50 %"
         case "ints":
             return "must be whole numbers, such as 5 8"
         case "map":

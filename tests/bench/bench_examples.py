@@ -13,6 +13,8 @@ from labbench.bench.apply import Applied, Tools, apply
 from labbench.bench.dataset import Images
 from labbench.bench.measure import fingerprint
 from labbench.bench.state import BATCH_NORM, Data, State, trace_layers
+from labbench.bench.timeline import Timeline
+from labbench.session.events import Point, Restore
 from labbench.session.operations import AnyOperation, Load
 
 CPU = torch.device("cpu")
@@ -169,3 +171,18 @@ def removed_filters(before: State, after: State) -> dict[str, list[int]]:
             if len(new) < len(old):
                 gone[layer.name] = [number for number, value in enumerate(old) if value not in new]
     return gone
+
+
+def restore_of(timeline: Timeline, *, marks: bool = True) -> Restore:
+    """The request that makes another timeline stand where this one stands, with or without fingerprints."""
+    tree = timeline.tree
+    points = tuple(
+        Point(
+            number=number,
+            parent=tree.parents[number],
+            operation=change.operation,
+            fingerprint=change.key.rpartition("-")[2] if marks else "",
+        )
+        for number, change in tree.items.items()
+    )
+    return Restore(points=points, now=tree.now, count=tree.count, latest=tree.latest, names=tree.names)

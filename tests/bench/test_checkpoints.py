@@ -3,17 +3,18 @@
 import hashlib
 import os
 import pickle
+import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import torch
-from bench_examples import Opened, answers, do, picture
+from bench_examples import Opened, answers, distinct, do, picture, with_weights
 from safetensors.torch import load_file, save_file
 
-from labbench.bench import checkpoints
 from labbench.bench.apply import Tools, apply
 from labbench.bench.checkpoints import RECORD, Cache, Record, fill, read, save
 from labbench.bench.errors import BenchError
@@ -264,7 +265,11 @@ def test_a_record_that_does_not_fit_is_refused(
     rewritten(path, **changes)
     with pytest.raises(BenchError, match="its labbench record does not fit this model"):
         again(opened("lenet-5"), path, tools)
-    assert Cache(tmp_path, 10**9).get("model", lambda: fresh(opened("lenet-5").load, tools.data)) is None
+    cache = Cache(tmp_path, 10**9)
+    cache.put("key", opened("lenet-5"))
+    text = msgspec.json.encode(msgspec.json.decode(entry_of(cache, "key")["text"]) | changes).decode()
+    cache.store.path("key").write_bytes(msgspec.json.encode(entry_of(cache, "key") | {"text": text}))
+    assert cache.get("key", lambda: fresh(opened("lenet-5").load, tools.data)) is None
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"format": "one"}', '{"from": "the future"}'])
@@ -302,33 +307,180 @@ def test_a_cached_state_comes_back_whole_with_what_is_frozen_and_its_figures(
     assert made.accuracy == state.accuracy
 
 
-def test_the_states_that_were_used_longest_ago_leave_a_full_cache(opened: Opened, tools: Tools, tmp_path: Path) -> None:
+def files(cache: Cache) -> dict[str, int]:
+    """The objects of a cache: the beginning of the name, and bytes."""
+    return {path.stem[:8]: path.stat().st_size for path in cache.store.folder.glob("objects/*/*")}
+
+
+def age(cache: Cache, key: str, seconds: float) -> None:
+    """As if a state had been used that long after 1970."""
+    os.utime(cache.store.path(key), (seconds, seconds))
+
+
+def kept(cache: Cache) -> set[str]:
+    return {entry.key for entry in cache.store.entries()}
+
+
+def test_only_tensors_that_changed_are_stored_again(opened: Opened, tmp_path: Path) -> None:
+    cache = Cache(tmp_path, 10**9)
+    state = opened("resnet-20")
+    cache.put("loaded", state)
+    before = files(cache)
+    assert sum(before.values()) > 4 * 269_722, "all weights are there"
+    weight = state.weight("layer2.0.conv1").nbytes
+    cache.put("frozen", do(state, Freeze(layers=("conv1",))))
+    assert files(cache) == before
+    cache.put("pruned", do(state, Prune(layers=("layer2.0.conv1",), amount=0.5)))
+    new = {name: size for name, size in files(cache).items() if name not in before}
+    assert len(new) == 2, "the layer's weight, and its last values"
+    assert all(weight < size < weight + 100 for size in new.values())
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_zero_of_another_sign_is_another_tensor_and_a_lost_one_is_written_again(
+    opened: Opened, tools: Tools, tmp_path: Path, gone: bool
+) -> None:
+    cache = Cache(tmp_path, 10**9)
     state = opened("lenet-300-100")
-    size = save(state, tmp_path / "size" / "one.safetensors")
-    cache = Cache(tmp_path, int(3.5 * size))
+    weight = state.weight("fc1").clone()
+    for number, zero in enumerate((0.0, -0.0, -0.0)):
+        weight[0, 0] = zero
+        changed = with_weights(state, {"fc1": weight})
+        if gone:
+            shutil.rmtree(tmp_path / "objects", ignore_errors=True)
+        cache.put(str(number), changed)
+        found = cache.get(str(number), lambda: fresh(state.load, tools.data))
+        assert found is not None
+        assert fingerprint(found) == fingerprint(changed)
+
+
+def test_a_tensor_that_stands_twice_in_a_model_is_stored_once(opened: Opened, tmp_path: Path) -> None:
+    cache = Cache(tmp_path, 10**9)
+    state = opened("lenet-300-100")
+    cache.put("a", state)
+    once = files(cache)
+    cache.put("b", replace(state, values={"fc1": state.weight("fc1")}))
+    assert files(cache) == once
+
+
+def test_clusters_of_places_are_stored_once_and_in_few_bytes(opened: Opened, tools: Tools, tmp_path: Path) -> None:
+    cache = Cache(tmp_path, 10**9)
+    state = opened("lenet-300-100")
+    size = state.weight("fc1").numel()
+    labels = torch.arange(size).view_as(state.weight("fc1")) % 300
+    filters = {"fc2": torch.arange(100) % 7}
+    cache.put("key", state)
+    before = cache.store.size()
+    cache.put("clustered", replace(state, clusters={"fc1": labels, **filters}))
+    assert 2 * size < cache.store.size() - before < 2.1 * size
+    before = cache.store.size()
+    cache.put("frozen", replace(state, clusters={"fc1": labels, **filters}, frozen=frozenset(("fc1",))))
+    assert cache.store.size() - before < 5000
+    found = cache.get("frozen", lambda: fresh(state.load, tools.data))
+    assert found is not None
+    for name, expected in {"fc1": labels, **filters}.items():
+        assert found.clusters[name].dtype == torch.int64
+        assert torch.equal(found.clusters[name], expected)
+
+
+def test_the_states_that_were_used_longest_ago_leave_a_full_cache(opened: Opened, tools: Tools, tmp_path: Path) -> None:
+    loaded = opened("lenet-300-100")
+    weight = loaded.weight("fc1")  # nearly all of it
+    states = [with_weights(loaded, {"fc1": distinct(tuple(weight.shape), seed)}) for seed in range(4)]
+    cache = Cache(tmp_path, int(3.8 * weight.nbytes))
     for number, key in enumerate(("a", "b", "c")):
-        cache.put(key, state)
-        os.utime(cache.path(key), (number, number))
-    assert cache.get("a", lambda: fresh(state.load, tools.data)) is not None  # used just now
-    cache.put("d", state)
-    assert {key for key in "abcd" if cache.path(key).exists()} == {"a", "c", "d"}
+        cache.put(key, states[number])
+        age(cache, key, number)
+    assert kept(cache) == {"a", "b", "c"}
+    assert cache.get("a", lambda: fresh(loaded.load, tools.data)) is not None  # used just now
+    cache.put("d", states[3])
+    assert kept(cache) == {"a", "c", "d"}
+    assert cache.store.size() <= cache.limit
+    for key in "acd":
+        assert cache.get(key, lambda: fresh(loaded.load, tools.data)) is not None
 
 
 def test_the_newest_state_stays_even_if_it_alone_is_too_large(opened: Opened, tmp_path: Path) -> None:
     cache = Cache(tmp_path, 10)
     cache.put("a", opened("lenet-300-100"))
-    os.utime(cache.path("a"), (1, 1))
+    age(cache, "a", 1)
     cache.put("b", opened("lenet-300-100"))
-    assert [key for key in "ab" if cache.path(key).exists()] == ["b"]
+    assert kept(cache) == {"b"}
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"\xff" * 200])
+def entry_of(cache: Cache, key: str) -> Any:
+    return msgspec.json.decode(cache.store.path(key).read_bytes())
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\xff" * 200, b"[" * 10**5, b"{}"])
 def test_a_broken_file_of_the_cache_is_no_state(opened: Opened, tools: Tools, tmp_path: Path, content: bytes) -> None:
     cache = Cache(tmp_path, 10**9)
-    cache.path("key").write_bytes(content)
+    state = opened("lenet-5")
+    cache.put("key", state)
+    largest = max(tmp_path.glob("objects/*/*"), key=lambda path: path.stat().st_size)
+    largest.write_bytes(content)
+    assert cache.get("key", lambda: fresh(state.load, tools.data)) is None
+    cache.put("key", state)
+    assert cache.get("key", lambda: fresh(state.load, tools.data)) is not None, "written again, it is whole"
+    cache.store.path("key").write_bytes(content)
+    assert cache.get("key", lambda: pytest.fail("nothing is loaded for a broken entry")) is None
+
+
+def test_a_changed_byte_of_a_weight_is_noticed(opened: Opened, tools: Tools, tmp_path: Path) -> None:
+    cache = Cache(tmp_path, 10**9)
+    cache.put("key", opened("lenet-5"))
+    largest = max(tmp_path.glob("objects/*/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[-2] ^= 1
+    largest.write_bytes(content)
+    assert cache.get("key", lambda: pytest.fail("nothing is loaded for broken tensors")) is None
+    assert not largest.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": "{"},
+        {"text": "{}"},
+        {"text": "null"},
+        {"pieces": []},
+        {"format": 2},
+        {"more": 1},
+        {"pieces": [{"object": "../../../etc/passwd", "size": 3, "names": ["a"]}]},
+        {"pieces": [{"object": "a" * 64 + "\n", "size": 3, "names": ["a"]}]},
+        {"pieces": [{"object": "a" * 64, "size": 2**62, "names": ["a"]}]},
+        {"pieces": [{"object": "a" * 64, "size": 10**30, "names": ["a"]}]},
+    ],
+    ids=str,
+)
+def test_an_entry_with_other_content_is_no_state(
+    opened: Opened, tools: Tools, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    cache = Cache(tmp_path, 10**9)
+    cache.put("key", opened("lenet-5"))
+    cache.store.path("key").write_bytes(msgspec.json.encode(entry_of(cache, "key") | change))
     assert cache.get("key", lambda: fresh(opened("lenet-5").load, tools.data)) is None
-    save_file({"a": torch.zeros(2)}, cache.path("foreign"))
-    assert cache.get("foreign", lambda: fresh(opened("lenet-5").load, tools.data)) is None
+
+
+def test_the_tensors_of_another_model_are_no_state(opened: Opened, tools: Tools, tmp_path: Path) -> None:
+    cache = Cache(tmp_path, 10**9)
+    cache.put("key", opened("lenet-5"))
+    cache.put("other", opened("lenet-300-100"))
+    mixed = entry_of(cache, "key") | {"pieces": entry_of(cache, "other")["pieces"]}
+    cache.store.path("key").write_bytes(msgspec.json.encode(mixed))
+    assert cache.get("key", lambda: fresh(opened("lenet-5").load, tools.data)) is None
+
+
+def test_what_came_from_elsewhere_must_have_the_fingerprint_of_its_name(
+    opened: Opened, tools: Tools, tmp_path: Path
+) -> None:
+    cache = Cache(tmp_path, 10**9)
+    state = do(opened("lenet-5"), Prune(), Freeze(layers=("conv1",)))
+    for key, found in ((f"a-{fingerprint(state)}", True), ("a-unknown", True), (f"a-{'0' * 16}", False)):
+        cache.put(key, state)
+        assert cache.get(key, lambda: fresh(state.load, tools.data)) is not None
+        cache.store.path(key).write_bytes(msgspec.json.encode(entry_of(cache, key) | {"here": False}))
+        assert (cache.get(key, lambda: fresh(state.load, tools.data)) is not None) == found
 
 
 def test_a_folder_that_cannot_be_written_costs_recomputing_and_not_the_run(opened: Opened, tmp_path: Path) -> None:
@@ -336,22 +488,6 @@ def test_a_folder_that_cannot_be_written_costs_recomputing_and_not_the_run(opene
     cache = Cache(tmp_path / "file", 10**9)
     cache.put("key", opened("lenet-5"))
     assert cache.get("key", lambda: pytest.fail("there is nothing to fill")) is None
-
-
-def test_a_file_that_another_session_removes_meanwhile_is_no_error(
-    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = Cache(tmp_path, 10**9)
-    original = checkpoints.save
-
-    def save_and_lose(state: State, path: Path, *, values: bool = False) -> int:
-        size = original(state, path, values=values)
-        (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")
-        return size
-
-    monkeypatch.setattr(checkpoints, "save", save_and_lose)
-    cache.put("key", opened("lenet-5"))
-    assert cache.path("key").exists()
 
 
 def test_the_record_names_the_loaded_model(opened: Opened, tmp_path: Path) -> None:

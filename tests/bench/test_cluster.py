@@ -14,7 +14,7 @@ from labbench.bench.clusterings import components, cosine, k_means
 from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.measure import fingerprint, snapshot, unique_filters
 from labbench.bench.state import State
-from labbench.session.events import Sparsity
+from labbench.session.events import Progress, Sparsity
 from labbench.session.operations import Cluster, Finetune, Freeze, Prune, Unprune
 
 CONVS = ("layer1.0.conv2", "layer2.0.conv1", "layer2.0.conv2")
@@ -36,7 +36,7 @@ def same_within_clusters(state: State, name: str) -> bool:
 def test_clusters_are_those_of_scikit_learn(shape: tuple[int, ...], k: int, seed: int) -> None:
     weight = distinct(shape, seed=3)
     vectors = weight.flatten(1).numpy()
-    shared, labels = surgery.share_filters(weight, k_means.share, k, seed, {})
+    shared, labels = surgery.share_filters(weight, k_means.share, k, seed, {"solver": "scikit-learn"})
     reference = KMeans(n_clusters=k, n_init=1, random_state=seed).fit(vectors)
     assert np.array_equal(labels.numpy(), reference.labels_)
     inertia = float(((shared.flatten(1) - weight.flatten(1)).double() ** 2).sum())
@@ -133,6 +133,7 @@ def test_zeros_that_a_whole_cluster_shares_stay_zero_and_are_held(opened: Opened
         assert torch.equal(after.masks[name], held)
         assert not after.weight(name)[~held].any()
         assert not held.all()
+        assert torch.equal(after.values[name], pruned.values[name].masked_fill(held, 0))
 
 
 def test_filters_that_are_all_but_equal_cluster_without_noise(small: Small) -> None:
@@ -220,6 +221,32 @@ def test_a_stop_between_two_layers_leaves_the_state_as_it_was(small: Small) -> N
         )
 
 
+@pytest.mark.parametrize(
+    "operation",
+    [Cluster(layers=("*",), fraction=0.5), Prune(layers=("*",), method="kmeans", amount=0.3)],
+    ids=("cluster", "cut"),
+)
+def test_a_stop_is_heard_in_every_layer_and_costs_no_more_than_that_layer(opened: Opened, operation) -> None:
+    state = opened("resnet-20")
+    told: list[Progress] = []
+
+    def apply_until(stop: int) -> None:
+        told.clear()
+        tools = Tools(lambda name, options, side: state.data, told.append, lambda: len(told) == stop)
+        doing(state, operation, tools)
+
+    apply_until(-1)
+    whole = [event.note for event in told]
+    assert len(whole) >= 20
+    assert [event.fraction for event in told] == sorted(event.fraction for event in told)
+    assert told[0].fraction == 0 and told[-1].fraction < 1
+    with untouched(state):
+        for stop in (0, 1, len(whole) // 2, len(whole) - 1):
+            with pytest.raises(Stopped):
+                apply_until(stop)
+            assert [event.note for event in told] == whole[:stop]
+
+
 # The other clusterings
 
 
@@ -272,6 +299,14 @@ def test_components_are_no_worse_than_scikit_learn_from_ten_starts() -> None:
     for column in range(12):
         theirs = KMeans(n_clusters=8, n_init=10, random_state=0).fit(vectors[:, [column]].numpy()).inertia_
         assert float(ours[column]) <= theirs * 1.0001
+
+
+def test_components_are_the_same_however_many_places_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = distinct((20, 30), seed=5)
+    together = components.share(vectors, 6, 0)
+    monkeypatch.setattr(components, "ENTRIES", 100)
+    for one, other in zip(together, components.share(vectors, 6, 0), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_components_of_equal_values_need_no_more_clusters_than_values() -> None:

@@ -60,7 +60,19 @@ def test_every_entry_has_a_title_and_every_knob_a_line_of_help(kind: str, entry:
     for knob in entry.knobs:
         assert 0 < len(knob.help) <= 100, f"{entry.name}.{knob.name}"
         assert "\n" not in knob.help
-        assert knob.kind in {"int", "float", "bool", "text", "choice", "texts", "ints", "map", "counts", "options"}
+        assert knob.kind in {
+            "int",
+            "float",
+            "bool",
+            "text",
+            "choice",
+            "texts",
+            "ints",
+            "floats",
+            "map",
+            "counts",
+            "options",
+        }
         if knob.choices:
             assert knob.default in knob.choices
 

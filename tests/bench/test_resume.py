@@ -1,14 +1,15 @@
 """A stopped run goes on as if nothing had been: the weights at its end are those of a run that was never stopped."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import torch
-from bench_examples import Small, do, doing, noise, state_of, untouched
+from bench_examples import Small, do, doing, noise, restore_of, state_of, untouched
 from torch import nn
 
 from labbench.bench.apply import Applied, Tools, apply
@@ -214,6 +215,7 @@ def test_a_file_that_is_no_paused_run_is_none(tmp_path: Path, content: bytes | N
 
 LOAD = Load(model="lenet-300-100", dataset="digits", device="cpu")
 TUNE = Finetune(epochs=3, batch_size=50, lr=0.02, distill=0.5)
+STOPPED = Finetune(epochs=3, batch_size=50, steps=6)
 BROKEN = msgspec.structs.replace(TUNE, steps=6)
 
 
@@ -237,10 +239,7 @@ class Bench:
     def reopened(self, folder: Path | None = None) -> "Bench":
         """The app was closed and opened again."""
         other = Bench(self.tools, folder or self.folder)
-        done = tuple(change.operation for change in self.timeline.done)
-        undone = tuple(change.operation for change in self.timeline.undone)
-        marks = tuple(change.key.rpartition("-")[2] for change in (*self.timeline.done, *self.timeline.undone))
-        other.timeline.restore(done, undone, marks, self.tools, same)
+        other.timeline.restore(restore_of(self.timeline), self.tools, same)
         return other
 
 
@@ -262,7 +261,7 @@ def test_a_run_goes_on_after_the_app_was_closed(tools: Tools, tmp_path: Path, ex
 def test_a_stopped_run_without_its_file_is_done_again(tools: Tools, tmp_path: Path, expected: str) -> None:
     bench = Bench(tools, tmp_path / "cache")
     bench.do(LOAD, Finetune(epochs=1), Prune(), BROKEN)
-    (paused,) = (tmp_path / "cache").glob("*.paused")
+    (paused,) = (tmp_path / "cache" / "states").glob("*.run.json")
     paused.write_bytes(b"broken")
     other = bench.reopened()
     assert other.timeline.recomputed == 1
@@ -286,7 +285,7 @@ def test_a_distillation_after_a_restore_has_the_same_teacher(
     dense = bench.timeline.done[-1].key
     bench.do(Prune(), Freeze(layers=("fc1",)), Undo())
     if lost == "the dense model":
-        bench.timeline.cache.path(dense).unlink()
+        bench.timeline.cache.store.drop(dense)
     other = bench.reopened(tmp_path / "empty" if lost == "everything" else None)
     assert other.do(TUNE) == expected
     assert other.reopened(tmp_path / "empty too").do(Undo(), TUNE) == expected
@@ -306,10 +305,59 @@ def test_states_from_the_cache_know_their_dense_model(tools: Tools, tmp_path: Pa
     assert other.timeline.state.dense is None, "a load begins anew"
 
 
-def test_the_files_of_paused_runs_leave_a_full_cache_with_their_states(tools: Tools, tmp_path: Path) -> None:
+def test_paused_runs_leave_a_full_cache_with_their_states(tools: Tools, tmp_path: Path) -> None:
     bench = Bench(tools, tmp_path)
     bench.do(LOAD, Prune(), BROKEN)
-    assert len(list(tmp_path.glob("*.paused"))) == 1
-    bench.timeline.cache.limit = 10
+    cache, stopped = bench.timeline.cache, bench.timeline.done[-1].key
+    assert {stopped, f"{stopped}.run"} <= {entry.key for entry in cache.store.entries()}
+    cache.limit = 10
     bench.do(Prune(amount=0.9))
-    assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
+    assert [entry.key for entry in cache.store.entries()] == [bench.timeline.done[-1].key]
+
+
+def test_a_run_shares_tensors_with_its_state(tools: Tools, tmp_path: Path) -> None:
+    bench = Bench(tools, tmp_path)
+    bench.do(LOAD, STOPPED)
+    state, run = (bench.timeline.cache.store.get(bench.timeline.done[-1].key + end) for end in ("", ".run"))
+    assert state and run
+    assert {piece.object for piece in state.pieces} & {piece.object for piece in run.pieces}
+
+
+def test_a_run_can_be_kept_by_itself(tools: Tools, tmp_path: Path) -> None:
+    bench = Bench(tools, tmp_path)
+    bench.do(LOAD, STOPPED)
+    assert bench.timeline.state.paused is not None
+    cache = Cache(tmp_path / "other", 10**9)
+    assert cache.get_run("key") is None
+    cache.put_run("key", bench.timeline.state.paused)
+    found = cache.get_run("key")
+    assert found is not None
+    assert alike(found, bench.timeline.state.paused)
+    assert cache.get("key", lambda: pytest.fail("a run is no state")) is None
+    cache.drop_run("key")
+    cache.drop_run("key")
+    assert cache.get_run("key") is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"map": [["operation", "{}"]]}', '{"tensor": "nope"}', "null", "{}"])
+def test_a_run_with_other_content_is_none(tools: Tools, tmp_path: Path, text: str) -> None:
+    bench = Bench(tools, tmp_path)
+    bench.do(LOAD, STOPPED)
+    cache, key = bench.timeline.cache, bench.timeline.done[-1].key
+    cache.store.put(f"{key}.run", text, ())
+    assert cache.get_run(key) is None
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two nests are of the same types and hold the same numbers."""
+    if is_dataclass(one):
+        return type(one) is type(other) and alike(vars(one), vars(other))
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return bool(one == other)

@@ -198,7 +198,7 @@ def test_a_broken_cut_is_rolled_back(tools: Tools, tmp_path, monkeypatch, change
     with pytest.raises(BenchError, match=words):
         timeline.do(Prune(layers=("fc1",), method=FILTERS), tools, lambda made: made)
     assert timeline.state is state
-    assert timeline.done is done
+    assert timeline.done == done
     assert picture(state) == before
 
 

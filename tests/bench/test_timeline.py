@@ -5,26 +5,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bench_examples import picture
+from bench_examples import picture, restore_of
 
-from labbench.bench import timeline as timelines
 from labbench.bench.apply import Tools
 from labbench.bench.checkpoints import Cache
 from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.measure import fingerprint, measured
 from labbench.bench.state import State
 from labbench.bench.timeline import IN_MEMORY, Timeline
+from labbench.session.events import Point, Restore, restore_along
+from labbench.session.keys import state_key
 from labbench.session.operations import (
     AnyOperation,
     Cluster,
     Evaluate,
     Finetune,
     Freeze,
+    Jump,
     Load,
+    Name,
     Note,
     Prune,
     Redo,
     Undo,
+    as_asked,
 )
 
 LOAD = Load(model="lenet-300-100", dataset="digits", device="cpu")
@@ -56,21 +60,27 @@ class Bench:
         assert self.timeline.state is not None
         return self.timeline.state
 
-    def marks(self) -> tuple[str, ...]:
-        return tuple(change.key.rpartition("-")[2] for change in (*self.timeline.done, *self.timeline.undone))
-
-    def restored(self, tools: Tools, folder: Path, marks: tuple[str, ...] | None = None) -> "Bench":
+    def restored(self, tools: Tools, folder: Path, *, marks: bool = True) -> "Bench":
         """Another bench that was asked to stand where this one stands."""
         other = Bench(tools, folder)
-        done = tuple(change.operation for change in self.timeline.done)
-        undone = tuple(change.operation for change in self.timeline.undone)
-        other.timeline.restore(done, undone, self.marks() if marks is None else marks, tools, same)
+        other.timeline.restore(restore_of(self.timeline, marks=marks), tools, same)
         return other
 
 
 @pytest.fixture
 def bench(tools: Tools, tmp_path: Path) -> Bench:
     return Bench(tools, tmp_path / "cache")
+
+
+def test_a_recording_that_does_not_say_which_filters_went_is_restored_all_the_same(
+    bench: Bench, tmp_path: Path
+) -> None:
+    found = bench.do(LOAD, CUT)
+    recorded = bench.timeline.done[-1].operation
+    assert as_asked(recorded) == CUT != recorded
+    other = Bench(bench.tools, tmp_path / "empty")
+    other.timeline.restore(restore_along((LOAD, CUT)), bench.tools, same)
+    assert fingerprint(other.state) == found and other.timeline.recomputed == 2
 
 
 def test_undo_and_redo_walk_over_the_same_states(bench: Bench) -> None:
@@ -214,7 +224,7 @@ def test_a_session_is_restored_without_the_cache_to_the_same_state(
     bench: Bench, tools: Tools, tmp_path: Path, with_marks: bool
 ) -> None:
     mark = bench.do(*WHOLE)
-    other = bench.restored(tools, tmp_path / "empty", None if with_marks else ())
+    other = bench.restored(tools, tmp_path / "empty", marks=with_marks)
     assert fingerprint(other.state) == mark
     assert other.timeline.recomputed == len(WHOLE)
     assert other.do(Undo()) == bench.do(Undo())
@@ -253,16 +263,16 @@ def test_a_stop_while_it_computes_again_leaves_the_timeline_as_it_was(
     bench.do(LOAD, TUNE, Prune(), TUNE)
     there = Bench(tools, tmp_path / "empty")
     there.do(OTHER, Prune(amount=0.2), Prune(amount=0.3), Undo())
-    state, done, undone, look = there.state, there.timeline.done, there.timeline.undone, picture(there.state)
+    state, done, undone, look = there.state, there.timeline.done, there.timeline.tree.ahead(), picture(there.state)
     for looks in (0, 5, 60, 90):
         calls = iter(range(10**6))
         stopping = Tools(tools.data, stopped=lambda calls=calls, looks=looks: next(calls) >= looks)
         operations = tuple(change.operation for change in bench.timeline.done)
         shutil.rmtree(tmp_path / "empty")  # what was done again before the stop would be found there
         with pytest.raises(Stopped):
-            there.timeline.restore(operations, (), (), stopping, same)
+            there.timeline.restore(restore_along(operations), stopping, same)
         assert there.state is state
-        assert (there.timeline.done, there.timeline.undone) == (done, undone)
+        assert (there.timeline.done, there.timeline.tree.ahead()) == (done, undone)
         assert picture(there.state) == look
     there.do(Redo())
 
@@ -277,25 +287,28 @@ def test_a_stop_while_undo_computes_again_leaves_the_timeline_as_it_was(
     with pytest.raises(Stopped):
         bench.timeline.do(Undo(), Tools(tools.data, stopped=lambda: True), same)
     assert bench.state is state
-    assert bench.timeline.done is done
+    assert bench.timeline.done == done
 
 
 def test_a_restore_that_cannot_be_had_leaves_the_timeline_as_it_was(bench: Bench) -> None:
     bench.do(LOAD, Prune())
     state, done = bench.state, bench.timeline.done
     for wanted, words in (
-        ((Prune(),), "a session begins with load"),
-        ((LOAD, Prune(layers=("nope",))), "no such layer: nope"),
-        ((Load(model="nope", dataset="digits"),), "no such model"),
+        (restore_along([Prune()]), "a session begins with load"),
+        (restore_along([LOAD, Prune(layers=("nope",))]), "no such layer: nope"),
+        (restore_along([Load(model="nope", dataset="digits")]), "no such model"),
+        (restore_along([LOAD, Prune()], now=3), "stands at point 3, which is not there"),
+        (Restore(points=(Point(number=1, parent=0, operation=LOAD),) * 2, now=1, count=2), "point 1 .* not follow"),
+        (Restore(points=(Point(number=1, parent=7, operation=LOAD),), now=1, count=1), "from point 7, which is not"),
     ):
         with pytest.raises(BenchError, match=words):
-            bench.timeline.restore(wanted, (), (), bench.tools, same)
+            bench.timeline.restore(wanted, bench.tools, same)
         assert bench.state is state
-        assert bench.timeline.done is done
+        assert bench.timeline.done == done
 
 
 def test_an_empty_session_is_restored_to_no_state(bench: Bench) -> None:
-    bench.timeline.restore((), (), (), bench.tools, same)
+    bench.timeline.restore(Restore(), bench.tools, same)
     assert bench.timeline.state is None
 
 
@@ -308,8 +321,9 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_computing_again(tools:
 
 def test_a_file_of_the_cache_is_not_taken_for_another_state(bench: Bench, tools: Tools, tmp_path: Path) -> None:
     bench.do(LOAD, TUNE)
-    marks = (bench.marks()[0], "0" * 16)
-    other = bench.restored(tools, tmp_path / "cache", marks)
+    marks = bench.timeline.done[0].key.rpartition("-")[2], "0" * 16
+    other = Bench(tools, tmp_path / "cache")
+    other.timeline.restore(restore_along([LOAD, TUNE], marks), tools, same)
     assert other.timeline.recomputed == 1
     assert fingerprint(other.state) == fingerprint(bench.state)
 
@@ -321,4 +335,40 @@ def test_a_key_names_the_operations_since_the_load(bench: Bench) -> None:
     second = bench.timeline.done[-1].key
     bench.do(LOAD, Prune(amount=0.3))
     assert bench.timeline.done[-1].key == first != second
-    assert timelines._key((), LOAD, "") == timelines._key(bench.timeline.done, LOAD, "")
+    assert state_key("", LOAD, "") == state_key(first, LOAD, "")
+
+
+def test_every_point_stays_and_can_be_jumped_to(bench: Bench, tools: Tools, tmp_path: Path) -> None:
+    prints = [bench.do(operation) for operation in (LOAD, Prune(amount=0.3), Prune(amount=0.6))]
+    bench.do(Undo(), Name(name="light"), Note(text="a branch"))
+    branch = bench.do(Prune(amount=0.9))
+    assert bench.do(Jump(to="3")) == prints[2]
+    assert bench.do(Undo()) == bench.do(Jump(to="light")) == prints[1]
+    assert bench.do(Redo()) == prints[2], "redo leads to where one was last"
+    assert bench.do(Jump(to="7"), Undo(), Redo()) == branch
+    other = bench.restored(tools, tmp_path / "empty")
+    assert fingerprint(other.state) == branch
+    assert other.do(Jump(to="3")) == prints[2]
+    assert other.do(Jump(to="light")) == prints[1]
+    assert bench.timeline.recomputed == 0
+
+
+@pytest.mark.parametrize(
+    ("operation", "words"),
+    [
+        (Jump(to="9"), "no point 9; points are 1, 2"),
+        (Jump(to="nope"), "no point nope"),
+        (Jump(to="3"), "step 3 changed nothing"),
+        (Name(name="half", at="1"), "half is what step 2 is called"),
+        (Name(name="other", at="nope"), "no point nope"),
+    ],
+)
+def test_a_jump_or_a_name_that_cannot_be_leaves_the_timeline_as_it_was(
+    bench: Bench, operation: AnyOperation, words: str
+) -> None:
+    bench.do(LOAD, Prune(), Name(name="half"))
+    state, count = bench.state, bench.timeline.tree.count
+    with pytest.raises(BenchError, match=words):
+        bench.do(operation)
+    assert bench.state is state
+    assert (bench.timeline.tree.count, bench.timeline.tree.names) == (count, {"half": 2})

@@ -2,6 +2,7 @@
 
 from labbench.session.events import (
     AnyEvent,
+    Closed,
     Died,
     Environment,
     Failed,
@@ -19,12 +20,17 @@ from labbench.session.operations import (
     Evaluate,
     Finetune,
     Freeze,
+    Jump,
     Load,
     Measure,
+    Name,
     Note,
     Prune,
     Recalibrate,
     Redo,
+    Scan,
+    Task,
+    Time,
     Undo,
     Unfreeze,
     Unprune,
@@ -57,6 +63,12 @@ OPERATIONS: tuple[AnyOperation, ...] = (
     Finetune(),
     Finetune(resume=True, steps=7),
     Recalibrate(batches=30, batch_size=32, seed=1),
+    Name(name="dense model"),
+    Jump(to="3"),
+    Jump(to="dense model"),
+    Name(name="thirty percent", at="12"),
+    Task(name="small", goals=("parameters < 25 %", "accuracy > 92.5 %"), text="Make it **small**."),
+    Note(text="Watch.", chapter="Zeros", ask="What will the accuracy be?", figure="sparsity"),
     Finetune(
         epochs=3,
         resume=True,
@@ -95,6 +107,8 @@ OPERATIONS: tuple[AnyOperation, ...] = (
     Evaluate(split="validation"),
     Freeze(types="conv", first=0.1, of="weights"),
     Measure(batches=3, seed=1),
+    Scan(layers=("layer1",), at=(0.5, 0.9), coupled=False),
+    Time(batches=(1, 2, 256), rounds=5),
     Undo(),
     Redo(),
     Note(text='two\nlines, "quotes" \\ and """three""" – [b]é[/b] 🙂\r\n\ttab \x1b[31m'),
@@ -168,6 +182,7 @@ EVENTS: tuple[AnyEvent, ...] = (
     Failed(error="no such layer: nope", operation=Prune(layers=("nope",)), bug=False),
     Restored(snapshot=snapshot(), recomputed=2),
     Died(error="the worker was ended by SIGKILL"),
+    Closed(),
 )
 
 

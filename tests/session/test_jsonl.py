@@ -4,13 +4,14 @@ import random
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from session_examples import EVENTS, HERE, LOAD, OPERATIONS, finished, snapshot
 
 from labbench.session.catalogue import shipped
 from labbench.session.events import AnyEvent, Exported, Finished, Previewed, Progress, Ready, Started
 from labbench.session.jsonl import VERSION, BadFile, Header, Writer, decode_event, encode, read
-from labbench.session.operations import PLAIN, Finetune, Load, Note, Prune, Redo, Undo
+from labbench.session.operations import PLAIN, Cluster, Finetune, Load, Note, Prune, Redo, Undo
 
 HEADER = Header(labbench=VERSION, title="a lesson", created="2026-01-01T12:00:00+00:00", environment=HERE)
 
@@ -101,6 +102,26 @@ def test_a_last_line_that_was_cut_off_is_left_out_with_a_notice_and_continued_cl
     assert notice == ""
 
 
+def test_k_means_of_a_file_of_format_1_is_that_of_scikit_learn(file: Path) -> None:
+    old = (Cluster(layers=("conv1",), k=3), Cluster(layers=("conv1",), k=2, method="cosine"), Prune(method="kmeans"))
+    with Writer(file, msgspec.structs.replace(HEADER, labbench=1)) as writer:
+        for operation in (LOAD, *old):
+            for event in finished(operation):
+                writer.write(0.0, event)
+    before = file.read_bytes()
+    session = read(file)[1]
+    solvers = [step.operation.options for step in session.steps[1:]]
+    assert solvers == [{"solver": "scikit-learn"}, {}, {"solver": "scikit-learn"}]
+    with Writer(file, None) as writer:  # what is added to it means what it means today
+        for event in finished(old[0]):
+            writer.write(0.0, event)
+    header, continued, _ = read(file)
+    assert header == HEADER
+    assert [step.operation for step in continued.steps] == [*(step.operation for step in session.steps), old[0]]
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    assert before.splitlines()[1] in file.read_bytes().splitlines()  # what means the same is not touched
+
+
 def test_a_broken_line_in_the_middle_is_refused_with_its_number(file: Path) -> None:
     write(file, *finished(LOAD), *finished(Prune()))
     lines = file.read_bytes().splitlines(keepends=True)
@@ -124,7 +145,7 @@ def test_an_undo_or_redo_of_nothing_in_a_file_is_refused_with_its_line(file: Pat
         (b'{"labbench":1}', "not a session file"),  # cut off in its first line
         (b"\n", "line 1: not a session file"),
         (b'title = "a recipe"\n', "line 1: not a session file"),
-        (b'{"labbench":99}\n', "line 1: format 99; this labbench reads format 2"),
+        (b'{"labbench":99}\n', "line 1: format 99; this labbench reads format 2 and before"),
         (b'{"labbench":1,"colour":"red"}\n', "line 1: .*colour"),
         (b"[" * 200_000 + b"\n", "line 1"),
         (b'{"labbench":1}\n' + b"[" * 200_000 + b"\n", "line 2"),

@@ -131,9 +131,20 @@ def test_a_recipe_decodes_into_operations() -> None:
     assert found.steps == (LOAD, Prune(layers=("conv*",), amount=0.5))
 
 
+def test_a_recipe_of_what_was_done_leaves_the_choice_of_filters_open() -> None:
+    done = (LOAD, Prune(method="fpgm", filters={"conv1": (0, 7)}))
+    assert recipe.of("A lesson", done).steps == (LOAD, Prune(method="fpgm"))
+    given = recipe.parse(recipe.write(recipe.Recipe(title="A lesson", steps=done)))
+    assert given.steps == done
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        (
+            ("amount = 0.5", "filters = {conv1 = 3}"),
+            "filters must be a table of lists of whole numbers by name, such as",
+        ),
         (("amount", "amonut"), "step 2: prune has no key 'amonut'; .*did you mean amount?"),
         (("0.5", '"0.5"'), "step 2: prune: amount must be a number from 0 to 1, not '0.5'"),
         (('"prune"', '"trim"'), "step 2: unknown op 'trim'; the operations are"),

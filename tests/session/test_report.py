@@ -35,8 +35,8 @@ def test_notes_are_shown_in_full_and_remarks_below_their_operation() -> None:
     session = session_of(
         *finished(LOAD), *finished(note), Finished(operation=Prune(), snapshot=snapshot(), remarks=("fc left out",))
     )
-    lines = report.history(session.steps)
-    assert lines[2] == "  2  what we see"
+    lines = report.history(session)
+    assert lines[2] == "  2✎ what we see"
     assert lines[3].count("word") == 60
     assert lines[-1] == "     · fc left out"
 
@@ -46,7 +46,7 @@ def test_nothing_in_a_file_can_command_the_terminal() -> None:
     session = session_of(*finished(LOAD, snapshot(row(text, last=text))), *finished(Note(text=text)))
     assert session.snapshot
     shown = "\n".join(
-        [*report.history(session.steps), *report.layer_table(session.snapshot), *report.totals(session.snapshot)]
+        [*report.history(session), *report.layer_table(session.snapshot), *report.totals(session.snapshot)]
     )
     assert "red" in shown
     assert all(char.isprintable() or char == "\n" for char in shown)

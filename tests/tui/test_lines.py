@@ -6,17 +6,19 @@ import pytest
 from sample import lenet_rows, lenet_session, pruned, resnet_session, running_session, snapshot
 
 from labbench.session.events import Died, Failed, Finished, Started
+from labbench.session.history import NOTE, NOW, RUNNING, UNDONE, rows
 from labbench.session.operations import Load, Prune, Undo
 from labbench.session.session import Session
 from labbench.tui.situation import Playing, Situation
 from labbench.tui.widgets.caption import LINES, strip
 from labbench.tui.widgets.heading import heading
-from labbench.tui.widgets.history import LEFT, NOTE, NOW, RUNNING, UNDONE, entries
+from labbench.tui.widgets.history import figures
 from labbench.tui.widgets.status import bar, status
 from labbench.tui.widgets.totals import totals
 
 READY = Situation(worker="ready", model=True, file="2026-11-20-122221-lenet-5-digits.jsonl", recording=True)
-PLAYING = Situation(worker="ready", model=True, playing=Playing(80, 151, 2.0, True, False))
+HELD = Situation(worker="ready", model=True, file=READY.file, held="this session is open in another labbench (pid 7)")
+PLAYING = Situation(worker="ready", model=True, playing=Playing(80, 151, 2.0, True, False, step=10, steps=12))
 NUMBER = re.compile(r"\d[\d,.]*\d|\d")
 
 
@@ -24,6 +26,8 @@ NUMBER = re.compile(r"\d[\d,.]*\d|\d")
 @pytest.mark.parametrize("session", [lenet_session(), running_session(), resnet_session(), Session()])
 def test_heading_and_totals_fit_and_no_figure_is_cut(session, width):
     assert heading(session, READY, width).cell_len <= width
+    assert heading(session, HELD, width).cell_len <= width
+    assert "⊘" in heading(session, HELD, width).plain
     whole = set(NUMBER.findall(totals(session, 1000).plain))
     for line in totals(session, width).split():
         assert line.cell_len <= width
@@ -72,7 +76,7 @@ def test_the_status_tells_how_far_a_run_is():
         (Died(error="killed"), Situation(worker="gone"), "ctrl+r"),
         (Died(error="killed"), Situation(worker="restoring"), "restoring the session"),
         (Failed(error="no such\nlayer"), Situation(worker="ready"), "! no such layer"),
-        (None, PLAYING, "‖ paused ×2  80/151"),
+        (None, PLAYING, "‖ paused ×2  step 10 of 12"),
     ],
 )
 def test_the_status_tells_where_one_stands(event, situation, words):
@@ -83,18 +87,22 @@ def test_the_status_tells_where_one_stands(event, situation, words):
 
 
 def test_the_history_has_a_sign_for_what_holds():
-    signs = [entry.sign for entry in entries(lenet_session())]
-    assert signs == [" ", " ", " ", LEFT, " ", " ", NOTE, " ", NOW, " "]
-    assert entries(running_session())[-1].sign == RUNNING
+    found = rows(lenet_session())
+    assert [(row.number, row.sign) for row in found] == [
+        (1, " "), (2, " "), (3, " "), (4, " "), (6, " "), (7, NOTE), (8, " "), (9, NOW), (10, " "),
+    ]  # fmt: skip
+    assert [row.number for row in found if row.quiet] == [4]
+    assert rows(running_session())[-1].sign == RUNNING
     session = lenet_session()
     session.append(100.0, Finished(operation=Undo(), snapshot=snapshot(pruned(lenet_rows(), 0.5))))
-    assert [entry.sign for entry in entries(session)].count(UNDONE) == 1
+    assert [row.sign for row in rows(session)].count(UNDONE) == 1
 
 
-def test_a_measurement_shows_its_own_split():
-    found = entries(lenet_session())
-    assert found[1].figure == "val 98.3 %"
-    assert found[-1].figure == "test 97.2 %"
+def test_a_step_shows_what_it_left_of_the_model_and_a_measurement_its_own_split():
+    found = rows(lenet_session())
+    assert figures(found[1]) == ("×1.00", "98.3 %")
+    assert figures(found[4]) == ("×2.00", "97.8 %")
+    assert figures(found[-1]) == ("", "test 97.2 %")
 
 
 def test_the_strip_shows_the_note_of_a_recording_and_the_step_of_a_recipe():
@@ -104,4 +112,4 @@ def test_the_strip_shows_the_note_of_a_recording_and_the_step_of_a_recipe():
     recipe = Situation(worker="ready", recipe=f"lesson · next 2 of 3: {Prune().describe()}")
     assert strip(session, recipe, 80).plain == "recipe lesson · next 2 of 3: prune all layers to 50 % (magnitude)"
     assert len(strip(session, PLAYING, 20).plain.splitlines()) <= LINES
-    assert "⏎ reads it all" in strip(session, PLAYING, 26).plain
+    assert "⏎ reads it all" in strip(session, PLAYING, 22).plain

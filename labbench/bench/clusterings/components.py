@@ -9,7 +9,7 @@ from labbench.bench.centroids import centroids
 
 ROUNDS = 45  # halvings of the price, over 15 decades: to a relative 1e-12
 CHEAPEST = 1e-15  # of the sum of squares, the lowest price that is tried
-CHUNK = 512  # positions at a time: bounds the memory
+ENTRIES = 2**21  # at a time: few steps of many positions, in about 100 MB
 
 
 def share(vectors: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -21,7 +21,8 @@ def share(vectors: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
     Returns the shared vectors (filters × length) and the cluster of each entry.
     """
     ordered, order = vectors.double().sort(dim=0, stable=True)
-    intervals = torch.cat([_intervals(part, k) for part in ordered.split(CHUNK, dim=1)], dim=1)
+    together = max(1, ENTRIES // len(vectors))
+    intervals = torch.cat([_intervals(part, k) for part in ordered.split(together, dim=1)], dim=1)
     labels = torch.empty_like(order).scatter_(0, order, intervals)
     return centroids(vectors, labels), labels
 
@@ -32,14 +33,14 @@ def _intervals(ordered: Tensor, k: int) -> Tensor:
     The least sum of squares is convex in the number of clusters (Aggarwal et al. 1994), so there is a price of a
     cluster at which the best number of clusters is k; it is found by halving.
     """
-    count, columns = ordered.shape
+    columns = ordered.shape[1]
     centered = ordered - ordered.mean(0)
-    zeros = torch.zeros(1, columns, dtype=ordered.dtype)
+    zeros = ordered.new_zeros(1, columns)
     sums, squares = (torch.cat([zeros, values.cumsum(0)]) for values in (centered, centered**2))
     spread = (squares[-1] + torch.finfo(ordered.dtype).tiny).log()
     low, high = spread + math.log(CHEAPEST), spread + 1
-    best = torch.zeros(count, columns, dtype=torch.long)
-    left = torch.arange(columns)
+    best = torch.zeros_like(ordered, dtype=torch.long)
+    left = torch.arange(columns, device=ordered.device)
     for _ in range(ROUNDS):
         middle = (low + high) / 2
         labels = _at_price(sums[:, left], squares[:, left], middle[left].exp())
@@ -54,18 +55,18 @@ def _intervals(ordered: Tensor, k: int) -> Tensor:
 
 def _at_price(sums: Tensor, squares: Tensor, price: Tensor) -> Tensor:
     """The cluster of each value where the sum of squares and the price of the clusters together are least."""
-    count, columns = sums.shape[0] - 1, sums.shape[1]
-    cost = torch.zeros(count + 1, columns, dtype=sums.dtype)
-    begins = torch.zeros(count + 1, columns, dtype=torch.long)
+    count = len(sums) - 1
+    cost = torch.zeros_like(sums)
+    begins = torch.zeros_like(sums, dtype=torch.long)
     first = 0  # the last cluster never begins earlier for a later end
     for end in range(1, count + 1):
-        sizes = torch.arange(end - first, 0, -1, dtype=sums.dtype)[:, None]
+        sizes = torch.arange(end - first, 0, -1, dtype=sums.dtype, device=sums.device)[:, None]
         within = squares[end] - squares[first:end] - (sums[end] - sums[first:end]) ** 2 / sizes
         cost[end], begins[end] = (within.clamp_min_(0) + cost[first:end]).min(0)
         cost[end] += price
         begins[end] += first
         first = int(begins[end].min())
-    labels = torch.zeros(count + 1, columns, dtype=torch.long)
+    labels = torch.zeros_like(begins)
     border = begins[count]
     for end in range(count - 1, -1, -1):  # from the back, so that labels count the clusters that follow
         new = border == end + 1

@@ -44,9 +44,9 @@ def _spherical(units: Tensor, k: int, seed: int) -> Tensor:
     from sklearn.cluster import kmeans_plusplus  # its import costs as much as half of torch's
 
     with threadpool_limits(limits=1):
-        start, _ = kmeans_plusplus(units.numpy(), k, random_state=seed)
-    centers = torch.from_numpy(start)
-    labels = torch.full((len(units),), -1)
+        start, _ = kmeans_plusplus(units.cpu().numpy(), k, random_state=seed)
+    centers = torch.from_numpy(start).to(units.device)
+    labels = torch.full((len(units),), -1, device=units.device)
     for _ in range(ROUNDS):
         nearness, found = (units @ centers.T).max(1)
         for empty in (found.bincount(minlength=k) == 0).nonzero().flatten():

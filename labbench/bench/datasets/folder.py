@@ -12,7 +12,6 @@ from typing import Annotated, Literal, TypeAlias
 import numpy as np
 import torch
 from msgspec import Meta
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from labbench.bench.dataset import Dataset, Images, Reading
@@ -167,6 +166,8 @@ def _pixels(reading: Reading, files: Sequence[Path], size: int, channels: int) -
 
 
 def _image(file: Path, size: int, mode: str) -> np.ndarray:
+    from PIL import Image, ImageOps  # the worker is ready sooner without it
+
     try:
         with Image.open(file) as image:
             deep = image.mode.startswith("I;16")  # PIL would make white of all but the darkest

@@ -113,7 +113,7 @@ def _drawing(reading: Reading) -> Callable[[int, str], None]:
     return tell
 
 
-def _draw(rng: np.random.Generator, count: int, drawing: Callable[[int, str], None]) -> tuple[Tensor, Tensor]:
+def _draw(rng: "np.random.Generator", count: int, drawing: Callable[[int, str], None]) -> tuple[Tensor, Tensor]:
     """That many pictures, as many of each class, in random order."""
     each = count // len(SHAPES_BY_NAME)
     images = []
@@ -125,7 +125,7 @@ def _draw(rng: np.random.Generator, count: int, drawing: Callable[[int, str], No
     return torch.cat(images)[order], labels[order]
 
 
-def _pictures(rng: np.random.Generator, count: int, shape: Callable[[Field, Field], Field]) -> Tensor:
+def _pictures(rng: "np.random.Generator", count: int, shape: Callable[[Field, Field], Field]) -> Tensor:
     """Pictures of one shape, uint8 N×3×32×32: background, a stroke behind, the shape, a stroke across it, noise."""
     number, color = partial(_uniform, rng, (count, 1, 1)), partial(_uniform, rng, (count, 3, 1, 1))
     y, x = torch.meshgrid(*2 * [torch.arange(SIDE) - (SIDE - 1) / 2], indexing="ij")
@@ -146,7 +146,7 @@ def _pictures(rng: np.random.Generator, count: int, shape: Callable[[Field, Fiel
     return (canvas.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def _uniform(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: float) -> Tensor:
+def _uniform(rng: "np.random.Generator", shape: tuple[int, ...], low: float, high: float) -> Tensor:
     return torch.from_numpy(rng.random(shape, dtype=np.float32)) * (high - low) + low
 
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from labbench.bench.smallest import smallest
+
 GRANULARITY = "weight"
 
 
@@ -14,13 +16,4 @@ def select(
     The baseline of every study (Han et al. 2015; Blalock et al. 2020). Removes what `torch.nn.utils.prune` removes with
     `l1_unstructured` (scope layer) and `global_unstructured` (scope global); of equal weights the first go.
     """
-    size = torch.cat([weights[name].abs()[alive[name]] for name in weights])
-    threshold = size.kthvalue(count).values
-    gone = size < threshold
-    ties = (size == threshold).nonzero().flatten()
-    gone[ties[: count - int(gone.sum())]] = True
-    parts = gone.split([int(alive[name].sum()) for name in weights])
-    removed = {name: torch.zeros_like(alive[name]) for name in weights}
-    for name, part in zip(weights, parts, strict=True):
-        removed[name][alive[name]] = part
-    return removed
+    return smallest(weights, alive, count)

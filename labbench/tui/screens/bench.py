@@ -12,24 +12,31 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
+from labbench.session.chapters import chapters
+from labbench.session.history import Row, rows
 from labbench.session.session import Session
 from labbench.tui.actions import bindings, footer
 from labbench.tui.situation import Situation
+from labbench.tui.widgets.big_figures import BigFigures
 from labbench.tui.widgets.caption import strip
+from labbench.tui.widgets.card import Card, Guess
 from labbench.tui.widgets.columns import LEGEND, Changes
 from labbench.tui.widgets.curves import KINDS, Curves
 from labbench.tui.widgets.heading import heading
-from labbench.tui.widgets.history import Entry, History, entries
+from labbench.tui.widgets.history import History
 from labbench.tui.widgets.key_line import Key, KeyLine
 from labbench.tui.widgets.layer_table import MARK, LayerTable
 from labbench.tui.widgets.lines import Lines
+from labbench.tui.widgets.pane import Pane
 from labbench.tui.widgets.prompt import Prompt
 from labbench.tui.widgets.status import status
+from labbench.tui.widgets.tasks import tasks
 from labbench.tui.widgets.totals import totals
 
 SMALLEST = (40, 12)
 PANES = ("layers", "curves", "history")
 FOCUS = {"layers": "#table", "curves": "#picture", "history": "#steps"}
+FIGURES = "× fewer parameters · % validation"
 HELP = Key("?", "help", "help")
 
 
@@ -39,7 +46,7 @@ class BenchScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("bench")]
     AUTO_FOCUS = "#table"
     HORIZONTAL_BREAKPOINTS = [(0, "-small"), (110, "-normal"), (160, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-high")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-high"), (34, "-tall")]
 
     def __init__(self, do: Callable[[str], None]) -> None:
         """`do` does an action of the registry, at once: the next key may already be for what it opens."""
@@ -48,10 +55,12 @@ class BenchScreen(Screen[None]):
         self.pane = "layers"
         self.table = LayerTable(id="table")
         self.picture = Curves(id="picture")
+        self.big = BigFigures(id="big")
+        self.card = Card(id="card")
         self._history = History(id="steps")
         self._prompt = Prompt(id="prompt")
-        self._layers = Vertical(id="layers", classes="pane")
-        self._lines = {name: Lines(id=name) for name in ("heading", "totals", "strip", "status")}
+        self._layers = Pane(id="layers", classes="pane")
+        self._lines = {name: Lines(id=name) for name in ("heading", "totals", "tasks", "strip", "status")}
         self._keys = {name: KeyLine(id=name) for name in ("tabs", "kinds", "keys")}
         self._session = Session()
         self._situation = Situation()
@@ -74,6 +83,9 @@ class BenchScreen(Screen[None]):
                     yield self.picture
                 with Vertical(id="history", classes="pane"):
                     yield self._history
+        yield self.big
+        yield self.card
+        yield self._lines["tasks"]
         yield self._lines["strip"]
         yield self._lines["status"]
         yield self._keys["keys"]
@@ -89,18 +101,30 @@ class BenchScreen(Screen[None]):
         version = (id(session), len(session.steps), len(session.undone), session.running)
         if version != self._version:
             self._version = version
-            self._history.show(entries(session))
+            self._history.show(rows(session))
+        self._show_large(session, situation)
         self._lines["heading"].show(lambda width: heading(session, situation, width))
         self._lines["totals"].show(lambda width: totals(session, width))
+        self._lines["tasks"].show(lambda width: tasks(session, width))
         self._lines["strip"].show(lambda width: strip(session, situation, width))
         self._lines["status"].show(lambda width: status(session, situation, width))
-        keys = [Key(action.key, action.title, action.name) for action in footer(situation)]
-        self._keys["keys"].show(keys, [HELP])
         self._show_choices()
+
+    def _show_large(self, session: Session, situation: Situation) -> None:
+        if self.has_class("-big"):
+            self.big.show(session)
+        if (playing := situation.playing) is None:
+            return
+        found = chapters(session)
+        title = f"{len(found)} · {found[-1].title}" if found else "Note"
+        self.card.show(playing, title)
+        self.set_class(self.card.told, "-told")
 
     @on(LayerTable.Changed)
     def _show_choices(self) -> None:
-        """What depends on the cursor, the marks, the filter and the chosen curves."""
+        """What depends on the pane, the cursor, the marks, the filter and the chosen curves."""
+        keys = [Key(action.key, action.title, action.name) for action in footer(self._situation, self.pane)]
+        self._keys["keys"].show(keys, [HELP])
         table, picture = self.table, self.picture
         picture.show(self._session.curves, self._session.runs, table.current)
         kinds = [Key(str(n), kind, kind, on=picture.kind == kind) for n, kind in enumerate(KINDS, 1)]
@@ -112,9 +136,29 @@ class BenchScreen(Screen[None]):
         title += f" · filter {table.pattern}" if table.pattern else ""
         if title != self._title:
             self._title = title
-            self._layers.border_title = Content(title)
+            self._layers.entitle(title)
 
     # parts
+
+    def toggle_big(self) -> None:
+        """A few figures in large instead of the panes, or the panes again."""
+        self.toggle_class("-big")
+        self.card.fit()
+        if self.has_class("-big"):
+            self.big.show(self._session)
+        elif not self.card.asking:
+            self.call_after_refresh(self.show_pane, self.pane)
+
+    @on(Guess.Left)
+    def _answered(self) -> None:
+        if self.has_class("-big"):
+            self.set_focus(None)
+        else:
+            self.show_pane(self.pane)
+
+    @on(Guess.Passed)
+    def _passed(self, event: Guess.Passed) -> None:
+        self._do(event.action)
 
     def choose_curves(self, kind: str) -> None:
         """Show another picture; in a small terminal, its pane."""
@@ -128,16 +172,31 @@ class BenchScreen(Screen[None]):
         self.show_pane("layers")
         self._prompt.open(purpose, self.table.pattern if purpose == "filter" else "")
 
+    def mark(self) -> None:
+        """Mark what the cursor is on: a point of the history where that has the focus, else a layer."""
+        if self._history.has_focus:
+            self._history.mark()
+        else:
+            self.table.mark()
+
     def clear(self) -> None:
         """End the filter, else unmark all."""
-        if self.table.pattern:
+        if self._history.has_focus:
+            self._history.unmark()
+        elif self.table.pattern:
             self.table.filter("")
         else:
             self.table.unmark()
 
-    def entry(self) -> Entry | None:
-        """The history entry under the cursor, where the history has the focus."""
+    def row(self) -> Row | None:
+        """The row under the cursor of the history, where that has the focus."""
         return self._history.current if self._history.has_focus else None
+
+    @property
+    def points(self) -> tuple[int, ...]:
+        """The marked points of the history, else the one under its cursor."""
+        current = self._history.current
+        return tuple(sorted(self._history.marks)) or ((current.point,) if current and current.point else ())
 
     # panes
 
@@ -208,6 +267,7 @@ class BenchScreen(Screen[None]):
         self._see("layers")
         self.query_one("#curves").border_title = "Curves"
         self.query_one("#history").border_title = "History"
+        self.query_one("#history").border_subtitle = FIGURES
         legend = "  ".join(f"{sign} {word}" for sign, word in LEGEND)
         self._layers.border_subtitle = Content(legend)
 

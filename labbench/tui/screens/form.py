@@ -32,10 +32,11 @@ MENUS = {
     ("load", "model"): "models",
     ("load", "dataset"): "datasets",
     ("prune", "method"): "methods",
+    ("scan", "method"): "methods clusterings",
     ("cluster", "method"): "clusterings",
     ("finetune", "regularizer"): "regularizers",
 }
-"""The menu of the catalogue that an operation's field names an entry of."""
+"""The menus of the catalogue that an operation's field names an entry of."""
 OWNERS = ("method", "model")
 """Fields whose entry has knobs of its own, which fill `options`."""
 NOTHING = Entry(name="", title="None: the loss alone is minimized")
@@ -134,7 +135,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
 
     def compose(self) -> ComposeResult:
         """Common fields, the chosen method's own, rare ones, and the preview."""
-        knobs = [knob for knob in self._entry.knobs if knob.kind != "options"]
+        knobs = [knob for knob in self._entry.knobs if knob.kind not in ("options", "lists")]
         rare = [knob for knob in knobs if knob.name in RARE]
         rare[:0] = self._beside
         title = f"{self._entry.name.capitalize()} · {CLAUSE.split(self._entry.title)[0]}"
@@ -313,8 +314,8 @@ class OperationForm(ModalScreen[AnyOperation | None]):
 
     def _menu(self, field: str) -> tuple[Entry, ...]:
         """The entries that a field chooses from; none for one that is filled in."""
-        menu = MENUS.get((self._entry.name, field))
-        return getattr(self._catalogue, menu) if menu else ()
+        menus = MENUS.get((self._entry.name, field), "").split()
+        return tuple(entry for menu in menus for entry in getattr(self._catalogue, menu))
 
     def _chosen_at_first(self, knob: Knob) -> str:
         names = [entry.name for entry in self._menu(knob.name)]

@@ -21,7 +21,15 @@ TERMS: tuple[tuple[str, str], ...] = (
     ("coupled group", "layers that must lose the same channels together, such as those joined by a residual sum."),
     ("cluster", "k-means over the filters of a layer: K unique filters remain, and each filter is one of them."),
     ("MACs", "multiply-accumulates for one image; zeros count too, so that a mask alone saves none."),
-    ("compression ratio", "loaded weights / non-zero weights: ×2 means that half of them is gone."),
+    (
+        "compression ratio",
+        "parameters when loaded / non-zero ones now: ×2 means that half is gone. The history has it of all parameters.",
+    ),
+    ("point", "a change of the model, where one can go again (h), and from where one can go on another way."),
+    (
+        "history",
+        "the tree of points: ▸ where one stands, above it what led there; ↶ where redo leads; ├ other branches.",
+    ),
     ("macro accuracy", "mean of the accuracies of all classes, each counting the same however many images it has."),
     ("worst class", "the class with the lowest accuracy: pruning often hurts it first, unseen in the average."),
     ("validation, test", "validation images are for choosing, test images for the final figure, looked at once."),
@@ -33,6 +41,13 @@ TERMS: tuple[tuple[str, str], ...] = (
     ("recalibrate", "measure the means and variances of batch norms anew, which no longer fit what was cut."),
     ("session", "everything that happened, written to a file as it happens; opening it continues it."),
     ("play", "watch a recorded session in these screens; nothing is computed."),
+    ("note", "words in a session, in Markdown: a player pauses there and shows them in large."),
+    ("chapter", "begins at a note with a title and reaches to the next one; c in a player lists them."),
+    (
+        "prediction",
+        "what the class answers to a note's question; the next step that has the figure says who was close.",
+    ),
+    ("take over", "a recording, as far as it was played, becomes a live bench with a session file of its own."),
     ("replay", "do a session's operations again and compare the figures."),
     ("recipe", "a list of operations written by hand, in TOML; the bench steps through it."),
 )

@@ -28,6 +28,10 @@ class Column:
     order: Callable[[LayerRow], float | str]
     left: bool = False
     """Text stands left, numbers right."""
+    live: bool = False
+    """Whether a run changes it from epoch to epoch."""
+    room: Callable[[LayerRow], str] | None = None
+    """The widest text that a run can put there, where that may be wider than the cell."""
 
 
 Changes = frozenset[tuple[str, str]]
@@ -66,6 +70,10 @@ def unique(row: LayerRow) -> str:
     return _of(_kinds(row), row.channels) + ("" if row.weights_unique is None else " a place")
 
 
+def _all_unique(row: LayerRow) -> str:
+    return max(unique(row), _of(row.channels, row.channels), key=len)
+
+
 def _prunable(text: Callable[[LayerRow], str]) -> Callable[[LayerRow], str]:
     return lambda row: text(row) if row.prunable else ""
 
@@ -76,10 +84,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("type", "type", lambda row: row.kind, lambda row: row.kind, left=True),
     Column("shape", "shape", lambda row: "×".join(map(str, row.shape)), lambda row: row.weights, left=True),
     Column("params", "params", lambda row: count(row.parameters), lambda row: row.parameters),
-    Column("zero", "zero %", _prunable(lambda row: rate(row.sparsity)), lambda row: row.sparsity),
+    Column("zero", "zero %", _prunable(lambda row: rate(row.sparsity)), lambda row: row.sparsity, live=True),
     Column("state", "state", state, state, left=True),
-    Column("bar", "", _prunable(bar), lambda row: row.sparsity, left=True),
-    Column("unique", "unique", _prunable(unique), lambda row: _kinds(row)),
+    Column("bar", "", _prunable(bar), lambda row: row.sparsity, left=True, live=True),
+    Column("unique", "unique", _prunable(unique), _kinds, live=True, room=_prunable(_all_unique)),
     Column("channels", "ch", lambda row: _of(row.channels, row.channels_loaded), lambda row: row.channels),
     Column("empty", "empty", _prunable(lambda row: str(row.filters_zero)), lambda row: row.filters_zero),
     Column("macs", "MACs", _prunable(lambda row: short(row.macs)), lambda row: row.macs),
@@ -111,7 +119,9 @@ class Placed:
 def place(rows: Sequence[LayerRow], width: int, start: int) -> tuple[Placed, ...]:
     """The columns that fit `width` cells from `start` on, wide enough for every cell of `rows`."""
     widths = {
-        column.name: max([len(column.title) + 1, *(len(column.cell(row)) for row in rows)]) if column.title else BAR
+        column.name: max([len(column.title) + 1, *map(len, map(column.room or column.cell, rows))])
+        if column.title
+        else BAR
         for column in COLUMNS
     }
     widths[NAME.name] = min(widths[NAME.name], LONGEST_NAME)

@@ -14,6 +14,7 @@ from labbench.session.session import Curve
 from labbench.session.snapshot import LayerRow
 from labbench.tui.actions import list_bindings
 from labbench.tui.widgets.histogram import histogram
+from labbench.tui.widgets.outline import Outline
 from labbench.tui.widgets.plot import Series, drawable, plot
 from labbench.tui.words import figure
 
@@ -48,6 +49,7 @@ class Curves(Widget, can_focus=True):
         self.kind = "loss"
         self.log_axis = False
         self._curves: Mapping[str, Curve] = {}
+        self._outlines: dict[str, Outline] = {}
         self._runs: Sequence[float] = ()
         self._row: LayerRow | None = None
         self._version: object = None
@@ -114,10 +116,16 @@ class Curves(Widget, can_focus=True):
         }
         first = ("", self._style("curves--first"))
         return [
-            Series(name, self._points(metric), *looks.get(name, first), factor)
+            Series(name, self._outline(metric), *looks.get(name, first), factor)
             for name, metric in named.items()
             if self._points(metric)
         ]
+
+    def _outline(self, metric: str) -> Sequence[tuple[float, float | None]]:
+        points, known = self._points(metric), self._outlines.get(metric)
+        if known is None or known.points is not points:
+            known = self._outlines[metric] = Outline(points)
+        return known.drawn()
 
     def _points(self, metric: str) -> Sequence[tuple[float, float | None]]:
         return self._curves[metric].points if metric in self._curves else ()

@@ -5,13 +5,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from types import ModuleType
 
-import plotext
 from rich.style import Style
 from rich.text import Text
 
 Point = tuple[float, float]
-TAGS = ("red", "green", "yellow")  # plotext's colors 1 to 3 stand for the series and become the theme's
+TAGS = ("red", "green", "yellow", "blue")  # plotext's colors 1 to 4 stand for the series and become the theme's
 BORDER_TAG, BORDER_NUMBER = "magenta", 5
 SIGNS = 12  # signs along a curve, where there are more points than that: enough to tell it from another
 
@@ -87,20 +87,23 @@ def plot(
     size: tuple[int, int],
     border: Style,
     log: bool = False,
+    left: float = 0.0,
 ) -> Text:
-    """Draw curves over epochs into `size` (columns, rows); `borders` are where runs begin."""
+    """Draw curves over epochs from `left` on into `size` (columns, rows); `borders` are where runs begin."""
+    import plotext  # when there is something to draw: the first picture of the bench has no curve
+
     width, height = size
     drawn = [thin(drawable(one, log)[0], 2 * width) for one in series]
     values = [y for points in drawn for _, y in points]
     if not values or width < 16 or height < 4:
         return Text("")
-    right = max([x for points in drawn for x, _ in points] + [1.0])
+    right = max([x for points in drawn for x, _ in points] + [left + 1.0])
     low, high = min(values), max(values)
     if low == high:
         low, high = low - (abs(low) or 1.0) * 0.05, high + (abs(high) or 1.0) * 0.05
-    _prepare(width, height, right, low, high, log)
+    _prepare(plotext, width, height, (left, right), (low, high), log)
     for place in borders:
-        if 0 < place < right:
+        if left < place < right:
             plotext.vline(place, BORDER_TAG)
     for one, points, tag in zip(series, drawn, TAGS, strict=False):
         for x, y in runs(points, borders):
@@ -114,15 +117,18 @@ def plot(
     return _themed(plotext.build(), [one.style for one in series], border)
 
 
-def _prepare(width: int, height: int, right: float, low: float, high: float, log: bool) -> None:
+def _prepare(
+    plotext: ModuleType, width: int, height: int, across: tuple[float, float], up: tuple[float, float], log: bool
+) -> None:
+    (left, right), (low, high) = across, up
     plotext.clear_figure()
     plotext.limitsize(False, False)
     plotext.plotsize(width, height)
     plotext.theme("clear")
     plotext.xaxes(True, False)
     plotext.yaxes(True, False)
-    plotext.xlim(0, right)
-    ticks = steps(0, right, max(width // 9, 1), whole=right >= 2)
+    plotext.xlim(left, right)
+    ticks = steps(left, right, max(width // 9, 1), whole=right - left >= 2)
     plotext.xticks(ticks, [f"{tick:g}" for tick in ticks])
     if log:
         plotext.yscale("log")

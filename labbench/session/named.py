@@ -1,0 +1,24 @@
+"""FILE@POINT: a model of a session by the file and the number or name of its point."""
+
+from pathlib import Path
+
+from labbench.session.comparison import Subject, subject
+from labbench.session.jsonl import read
+
+
+def named_point(text: str) -> tuple[Subject, str]:
+    """The model that is meant, where the session stands if no point is named, and a notice ("" or what was dropped).
+
+    Raises `BadFile` for a file that is no session, and `ValueError`, for the user, where there is no such point.
+    """
+    path, point = Path(text).expanduser(), ""
+    if "@" in path.name and not path.exists():
+        name, _, point = path.name.rpartition("@")
+        path = path.with_name(name) if name else path
+    _, session, notice = read(path)
+    if not session.tree.items:
+        raise ValueError(f"{path}: nothing to compare: no model was opened")
+    try:
+        return subject(session, session.tree.point(point), path.stem), notice
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,106 @@
+"""Where a task is set: its name, its goals, and what to do in words. Says where the model stands while one types."""
+
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Static
+
+from labbench.session.check import BadInput, operation_from
+from labbench.session.goals import FIGURES, goals_of
+from labbench.session.operations import AnyOperation, Task
+from labbench.session.snapshot import Snapshot
+from labbench.tui.screens.dialog import Buttons, Dialog
+
+FIELDS = {
+    "name": "name",
+    "goals": "goals, with commas between",
+    "text": "what to do, in words (may be empty)",
+}
+
+
+class TaskForm(ModalScreen[AnyOperation | None]):
+    """Dismisses with a task, or None."""
+
+    DEFAULT_CSS = """
+    TaskForm { align: center middle; }
+    TaskForm Dialog { max-width: 100; width: 96%; }
+    TaskForm Input { background: $surface; padding: 0 1; }
+    TaskForm #state { height: auto; min-height: 3; padding: 1 0; }
+    TaskForm #state.-wrong { color: $text-error; text-style: bold; }
+    TaskForm #figures { height: auto; color: $text-muted; padding-bottom: 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
+
+    def __init__(self, snapshot: Snapshot | None, last: Task | None = None) -> None:
+        """`snapshot` is the model now; `last` the task that stands in the form at first."""
+        super().__init__()
+        self._snapshot = snapshot
+        self._last = last
+
+    def compose(self) -> ComposeResult:
+        """The fields, where the model stands, the figures there are, and the buttons."""
+        last = self._last
+        values = {
+            "name": last.name if last else "small and good",
+            "goals": ", ".join(last.goals) if last else "parameters < 25 %, accuracy > 92.5 %",
+            "text": last.text if last else "",
+        }
+        with Dialog("Task · goals that the bench checks as one works", small=True):
+            for name, words in FIELDS.items():
+                yield Static(words, markup=False)
+                yield Input(values[name], id=name, compact=True, select_on_focus=False)
+            yield Static("", id="state", markup=False)
+            yield Static(f"figures: {', '.join(FIGURES)}; < > ≤ ≥", id="figures", markup=False)
+            yield Buttons(("save", "Set the task"), ("cancel", "Cancel"), hint="enter set · esc cancel")
+
+    def on_mount(self) -> None:
+        """Type at once."""
+        self.query_one("#goals", Input).focus()
+        self._judge()
+
+    def action_cancel(self) -> None:
+        """Dismiss with nothing."""
+        self.dismiss(None)
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "save":
+            self._save()
+        else:
+            self.action_cancel()
+
+    @on(Input.Submitted)
+    def _save(self) -> None:
+        try:
+            self.dismiss(self._typed())
+        except BadInput:
+            self.app.bell()
+
+    @on(Input.Changed)
+    def _judge(self) -> None:
+        state = self.query_one("#state", Static)
+        try:
+            goals = goals_of(self._typed())
+        except BadInput as error:
+            state.add_class("-wrong")
+            state.update(Content(f"✗ {error}"))
+        else:
+            state.remove_class("-wrong")
+            now = [goal.state(self._snapshot) if self._snapshot else goal.describe() for goal in goals]
+            state.update(Content(f"now: {' · '.join(now)}"))
+
+    def _typed(self) -> Task:
+        """The task as it was typed. Raises `BadInput`."""
+        typed = {name: self.query_one(f"#{name}", Input).value.strip() for name in FIELDS}
+        goals = [goal.strip() for goal in typed["goals"].split(",") if goal.strip()]
+        task = operation_from({"op": "task", **typed, "goals": goals})
+        assert isinstance(task, Task)
+        try:
+            goals_of(task)
+        except ValueError as error:
+            raise BadInput(str(error)) from None
+        return task

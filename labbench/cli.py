@@ -21,6 +21,7 @@ Read = TypeVar("Read")
 
 HEADLESS = """headless commands (each has --help):
   labbench replay FILE [--check]       do a session's operations again; --check gives a verdict for each
+                                       (--from N, --until N, --set STEP.FIELD=VALUE, --repeat SEEDS)
   labbench run RECIPE [--out FILE]     do a recipe's operations
   labbench show FILE [--recipe]        what a session did and what the model is now
   labbench compare FILE[@POINT] FILE[@POINT] …   models side by side: points of one session, or of several
@@ -88,7 +89,15 @@ def _dispatch(arguments: list[str]) -> int:
 
     match arguments[0]:
         case "check":
-            return marking.check(given.files, given.tasks, given.form)
+            return marking.check(
+                given.files,
+                given.tasks,
+                given.form,
+                recompute=given.recompute,
+                device=given.device,
+                data_dir=given.data_dir,
+                trust_code=given.trust_code,
+            )
         case "replay":
             return _replay(given)
         case "run":
@@ -181,6 +190,12 @@ def command_parser(name: str) -> argparse.ArgumentParser:
             help="the tasks of this session or recipe count, not those in the files",
         )
         parser.add_argument("--json", dest="form", action="store_const", const="json", default="text", help="as JSON")
+        parser.add_argument(
+            "--recompute",
+            action="store_true",
+            help="do every session again: what comes out here counts, and figures that were edited are found",
+        )
+        _computing(parser)
         return parser
     parser.add_argument("file", type=Path, metavar="RECIPE" if name == "run" else "FILE", help=_file_help(name))
     if name == "replay":
@@ -201,13 +216,19 @@ def command_parser(name: str) -> argparse.ArgumentParser:
             help="the file to write; its ending says the format",
         )
         parser.add_argument("--force", action="store_true", help="replace the file if it is there")
-    if name in ("replay", "run", "export"):
-        parser.add_argument(
-            "--trust-code", action="store_true", help="run the code of a model of your own that the file names"
-        )
-        parser.add_argument("--device", default="", help="compute here instead: auto, cpu, cuda, cuda:1, mps")
+    if name == "play":
         _data_dir(parser)
+    if name in ("replay", "run", "export"):
+        _computing(parser)
     return parser
+
+
+def _computing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust-code", action="store_true", help="run the code of a model of your own that the file names"
+    )
+    parser.add_argument("--device", default="", help="compute here instead: auto, cpu, cuda, cuda:1, mps")
+    _data_dir(parser)
 
 
 def _keeping_parser(name: str, parser: Parser) -> Parser:
@@ -425,7 +446,7 @@ def _play(given: argparse.Namespace) -> int:
         return code
     from labbench.tui.start import main as start
 
-    return start(recording=session, session_path=given.file)
+    return start(recording=session, session_path=given.file, data_dir=given.data_dir)
 
 
 def _no_terminal() -> int:

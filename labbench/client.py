@@ -136,6 +136,8 @@ class Player:
         self.position = 0
         """How many events were given."""
         self.paused = False
+        self.pausing = True
+        """Whether to pause where a note was given."""
         self.speed = 1.0
         self._changed = asyncio.Event()
 
@@ -156,7 +158,14 @@ class Player:
             if self._changed.is_set():
                 continue  # pause, step or speed: look again
             self.position += 1
-            yield self.recording.events[self.position - 1][1]
+            event = self.recording.events[self.position - 1][1]
+            self.paused = self.pausing and _is_note(event)
+            yield event
+
+    def pause(self) -> None:
+        """Stand still."""
+        self.paused = True
+        self._changed.set()
 
     def toggle(self) -> bool:
         """Pause or go on; returns whether it is paused now."""
@@ -184,17 +193,25 @@ class Player:
 
     def back(self) -> Session:
         """Pause, and go back to before the last finished operation; returns the session as it was then."""
-        self.paused = True
         ends = [0] + [
             number
             for number, (_, event) in enumerate(self.recording.events[: self.position], 1)
             if isinstance(event, Finished | Failed)
         ]
         last = ends.pop()
-        self.position = last if last < self.position or not ends else ends[-1]
-        self._changed.set()
+        return self.stand(last if last < self.position or not ends else ends[-1])
+
+    def go(self, step: int) -> Session:
+        """Pause at the end of a finished operation by its number, 0 for the beginning; returns the session then."""
+        ends = [number for number, (_, event) in enumerate(self.recording.events, 1) if isinstance(event, Finished)]
+        return self.stand([0, *ends][min(max(step, 0), len(ends))])
+
+    def stand(self, position: int) -> Session:
+        """Pause after so many events; returns the session as it was then."""
+        self.position = position
+        self.pause()
         session = Session(self.recording.title)
-        for seconds, event in self.recording.events[: self.position]:
+        for seconds, event in self.recording.events[:position]:
             session.append(seconds, event)
         return session
 
@@ -202,6 +219,10 @@ class Player:
         before = self.recording.events[self.position - 1] if self.position else None
         seconds, _ = self.recording.events[self.position]
         gap = min(seconds - before[0], self.LONGEST_WAIT) if before else 0.0
-        if before and isinstance(before[1], Finished) and isinstance(before[1].operation, Note):
+        if before and _is_note(before[1]) and not self.pausing:
             gap = max(gap, self.LONGEST_WAIT)  # time to read
         return max(gap, 0.0) / self.speed
+
+
+def _is_note(event: AnyEvent) -> bool:
+    return isinstance(event, Finished) and isinstance(event.operation, Note)

@@ -13,6 +13,7 @@ from labbench.client import Client
 from labbench.session.events import (
     AnyEvent,
     AnyRequest,
+    Closed,
     Died,
     Export,
     Exported,
@@ -27,6 +28,7 @@ from labbench.session.events import (
 from labbench.session.jsonl import VERSION, Header, Writer
 from labbench.session.operations import AnyOperation, Finetune, Load
 from labbench.session.session import Session
+from labbench.session.thinning import Thinning
 
 See = Callable[[Session, AnyEvent], None]
 
@@ -71,6 +73,7 @@ async def perform(
     was seen, and stands in `out`.
     """
     session = begun.session if begun else Session(title)
+    session.thinning = Thinning()
     async with Bench(command) as bench:
         ready = await bench.ready()
         before = [point.operation for point in begun.restore.points] if begun else []
@@ -96,6 +99,7 @@ async def perform(
                 bench.stop_if_asked()
         finally:
             if writer:
+                writer.write(time.monotonic() - start, Closed())
                 writer.close()
     return session
 
@@ -165,7 +169,7 @@ class Bench:
             match event:
                 case Finished() | Restored() | Exported():
                     return
-                case Failed() if event.operation is not None or isinstance(request, Restore | Export):
+                case Failed():  # of what is asked one at a time it is the answer, even where it could not be read
                     self.stop_if_asked()
                     raise Refused(event.error)
                 case Died():

@@ -2,24 +2,55 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from labbench.exits import BAD, DIFFERS, SAME, say
+from labbench.commands import models_of, outcome, worker_for
+from labbench.exits import BAD, CANNOT, DIFFERS, INTERRUPTED, SAME, say
+from labbench.headless import CannotRun, Stopped
 from labbench.session import recipe, report
 from labbench.session.check import BadInput
+from labbench.session.compare import Verdict
+from labbench.session.events import AnyEvent
 from labbench.session.goals import Outcome, outcomes
 from labbench.session.jsonl import BadFile, read
 from labbench.session.operations import Task
 from labbench.session.session import Session
+from labbench.verify import Checker, Plan, plan, verify
 
 
-def check(files: Sequence[Path], tasks_from: Path | None, form: str) -> int:
+@dataclass
+class Marked:
+    """What is found of one file."""
+
+    file: Path
+    outcomes: list[Outcome] = field(default_factory=list)
+    problem: str = ""
+    """Why it cannot be checked, or ""."""
+    recomputed: str = ""
+    """What doing it again gave, in words; empty: not asked for."""
+    cheated: bool = False
+    """Whether a recorded figure is not what comes out here."""
+
+
+def check(
+    files: Sequence[Path],
+    tasks_from: Path | None,
+    form: str,
+    *,
+    recompute: bool = False,
+    device: str = "",
+    data_dir: Path | None = None,
+    trust_code: bool = False,
+) -> int:
     """Print whether the tasks of sessions were met: as a table, or as "json".
 
     `tasks_from` is the teacher's session or recipe, whose tasks count instead of those in the files: a student may
-    have edited these. Returns 0 if all tasks of all files are met, 1 if one is not, 2 if a file cannot be read.
+    have edited these. With `recompute` every file is done again, and what comes out here counts, not what it says.
+    Returns 0 if all tasks of all files are met and no figure was found to be another, 1 if not, 2 if a file cannot be
+    read, 3 if one cannot be done again here.
     """
     given: tuple[Task, ...] = ()
     if tasks_from:
@@ -29,31 +60,64 @@ def check(files: Sequence[Path], tasks_from: Path | None, form: str) -> int:
             return say(str(error), BAD)
         if not given:
             return say(f"{tasks_from} has no task", BAD)
-    found: list[tuple[Path, Session | None, list[Outcome], str]] = []
+    found: list[Marked] = []
+    code = SAME
     for file in files:
+        marked = Marked(file)
+        found.append(marked)
         try:
-            _, session, notice = read(file)
-        except BadFile as error:
-            found.append((file, None, [], str(error)))
+            header, session, notice = read(file)
+            if notice:
+                say(notice)
+            if recompute:
+                session = _recomputed(marked, plan(header, session, device=device), data_dir, trust_code)
+        except (BadFile, BadInput) as error:
+            marked.problem, code = str(error), BAD
             continue
-        if notice:
-            say(notice)
-        stated = outcomes(session)
-        wanted = outcomes(session, given) if given else stated
-        wanted = [one for one in wanted if not given or one.task in given]
-        found.append(
-            (file, session, wanted, "" if wanted else f"{file}: no task in it; --tasks FILE names one with some")
-        )
+        except CannotRun as error:
+            marked.problem, code = f"{file}: {error}", max(code, CANNOT) if code != BAD else BAD
+            continue
+        except Stopped:
+            return say("stopped", INTERRUPTED)
+        marked.outcomes = [one for one in outcomes(session, given) if not given or one.task in given]
+        if not marked.outcomes:
+            marked.problem, code = f"{file}: no task in it; --tasks FILE names one with some", BAD
     if form == "json":
         _print_json(found)
     else:
-        _print_table(found)
-    problems = [problem for *_, problem in found if problem]
-    for problem in problems:
-        say(problem)
-    if problems:
-        return BAD
-    return SAME if all(one.met_at for _, _, wanted, _ in found for one in wanted) else DIFFERS
+        _print_table(found, recompute)
+    for marked in found:
+        if marked.problem:
+            say(marked.problem)
+    if code:
+        return code
+    unmet = any(not one.met_at for marked in found for one in marked.outcomes)
+    return DIFFERS if unmet or any(marked.cheated for marked in found) else SAME
+
+
+def _recomputed(marked: Marked, planned: Plan, data_dir: Path | None, trust_code: bool) -> Session:
+    """The session as it comes out here; says in `marked` how it compares. Raises `CannotRun` or `Stopped`."""
+    models = models_of(planned)
+    if models and not trust_code:
+        raise CannotRun(f"it names code of its own ({', '.join(models)}); --trust-code runs it")
+    checker = Checker(planned)
+    here = Session(planned.header.title)
+
+    def see(session: Session, event: AnyEvent) -> None:
+        nonlocal here
+        here = session
+
+    print(f"labbench: {marked.file} is done again …", file=sys.stderr)
+    with worker_for(planned, data_dir) as command:
+        outcome(verify(planned, checker, see, command=command, trusted=models))
+    wrong = [number for number, judgment in checker.judgments.items() if judgment.verdict == Verdict.DIFFERS]
+    marked.cheated = bool(wrong)
+    marked.recomputed = (
+        f"differs at step {wrong[0]}: {checker.judgments[wrong[0]].reason}"
+        if wrong
+        else checker.sums().partition(": ")[2]
+    )
+    return here
 
 
 def _tasks(file: Path) -> tuple[Task, ...]:
@@ -64,27 +128,31 @@ def _tasks(file: Path) -> tuple[Task, ...]:
     return tuple({task.name: task for task in operations if isinstance(task, Task)}.values())
 
 
-def _print_table(found: Sequence[tuple[Path, Session | None, list[Outcome], str]]) -> None:
-    rows = [("file", "task", "met", "validation", "test", "non-zero", "goals, where it comes nearest")]
-    for file, _, wanted, problem in found:
-        if problem:
-            rows.append((report.plain(file.name), "–", "?", "", "", "", "cannot be checked"))
-        for one in wanted:
+def _print_table(found: Sequence[Marked], recompute: bool) -> None:
+    head = ("file", "task", "met", "validation", "test", "non-zero", "goals, where it comes nearest")
+    rows = [(*head, "done again here") if recompute else head]
+    for marked in found:
+        name, again = report.plain(marked.file.name), (report.plain(marked.recomputed),) if recompute else ()
+        if marked.problem:
+            rows.append((name, "–", "?", "", "", "", "cannot be checked", *again))
+            continue
+        for one in marked.outcomes:
             met = f"step {one.met_at}" if one.met_at else "no"
             figures = report.snapshot_figures(one.nearest) if one.nearest else (report.ABSENT,) * 4
-            _, _, validation, test = figures
             left = report.share(1 - one.nearest.whole.sparsity) if one.nearest else report.ABSENT
             goals = " · ".join(one.states()) or "its goals cannot be read"
-            rows.append((report.plain(file.name), report.plain(one.task.name), met, validation, test, left, goals))
-    for line in report.columns(rows, [True, True, True, False, False, False, True]):
+            rows.append((name, report.plain(one.task.name), met, figures[2], figures[3], left, goals, *again))
+    for line in report.columns(rows, [True, True, True, False, False, False, True, *([True] * recompute)]):
         print(line.rstrip())
 
 
-def _print_json(found: Sequence[tuple[Path, Session | None, list[Outcome], str]]) -> None:
+def _print_json(found: Sequence[Marked]) -> None:
     value = [
         {
-            "file": str(file),
-            "problem": problem,
+            "file": str(marked.file),
+            "problem": marked.problem,
+            "recomputed": marked.recomputed,
+            "figures_agree": None if not marked.recomputed else not marked.cheated,
             "tasks": [
                 {
                     "name": one.task.name,
@@ -93,9 +161,9 @@ def _print_json(found: Sequence[tuple[Path, Session | None, list[Outcome], str]]
                     "now": one.now,
                     "readings": [goal.reading(one.nearest) if one.nearest else None for goal in one.goals],
                 }
-                for one in wanted
+                for one in marked.outcomes
             ],
         }
-        for file, _, wanted, problem in found
+        for marked in found
     ]
     sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value)) + b"\n")

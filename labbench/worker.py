@@ -98,13 +98,16 @@ class Worker:
         self.out.flush()
 
     def report(self, event: AnyEvent) -> None:
-        """`emit`, but progress of one phase at most ten times a second."""
+        """`emit`, but progress of one phase at most ten times a second; where nobody listens any more, a stop."""
         if isinstance(event, Progress) and event.phase != "train":
             now = time.monotonic()
             if now - self._reported < QUIET:
                 return
             self._reported = now
-        self.emit(event)
+        try:
+            self.emit(event)
+        except BrokenPipeError:
+            self.stop.set()
 
     def data(self, name: str, options: Mapping[str, Value], side: int) -> Data:
         """A data set by name and checked options, at least `side` pixels high and wide; read anew if files change."""
@@ -245,8 +248,14 @@ class Worker:
         self.requests.put(None)
 
     def serve(self) -> None:
-        """Answer requests until the input ends. Of previews that wait, only the newest is answered."""
+        """Answer requests until the input ends. Of previews that wait, only the newest is answered.
+
+        Whoever leaves in order says stop first. If the input just ends, nobody may have heard what came of the last
+        operation, so what can be rescued of it stays.
+        """
+        last: AnyRequest | BadInput | None = None
         while (request := self.requests.get()) is not None:
+            last = request
             if isinstance(request, BadInput):
                 self.emit(Failed(error=str(request)))
             elif isinstance(request, Preview) and self.outdated():
@@ -255,6 +264,8 @@ class Worker:
                 self.handle(request)
             if isinstance(request, Stop) or self.requests.empty():
                 self.stop.clear()
+        if isinstance(last, Stop):
+            self.timeline.settle()
 
     def awaited(self) -> bool:
         """Whether anything is waiting to be done."""

@@ -19,6 +19,7 @@ from session_examples import HERE, LOAD, finished, row, snapshot
 from labbench.session import figures, measures_report, recipe, report
 from labbench.session.events import AnyEvent, Failed, Finished, Metric, Progress, Ready, Sparsity, Started
 from labbench.session.goals import outcomes
+from labbench.session.history import rows
 from labbench.session.jsonl import VERSION, BadFile, Header, Writer, encode, read
 from labbench.session.keys import keys_of
 from labbench.session.measures import LayerMeasures, Measures
@@ -31,7 +32,6 @@ from labbench.tui.widgets.caption import strip
 from labbench.tui.widgets.columns import changed, describe, measured, place
 from labbench.tui.widgets.heading import heading
 from labbench.tui.widgets.histogram import histogram
-from labbench.tui.widgets.history import entries
 from labbench.tui.widgets.plot import Series, plot
 from labbench.tui.widgets.status import status
 from labbench.tui.widgets.tasks import tasks
@@ -135,7 +135,7 @@ def with_another_value(line: bytes, random: random.Random) -> bytes:
 
 def look(session: Session) -> str:
     """Everything that follows from a session on its way to a screen or a terminal; the words."""
-    found = [*report.history(session.steps), *report.curve_table(session)]
+    found = [*report.history(session), *report.curve_table(session)]
     encode(session.restore())
     keys_of(session)
     done = tuple(step.operation for step in session.steps)
@@ -144,7 +144,7 @@ def look(session: Session) -> str:
         for make in (heading, strip, status):
             found.append(make(session, situation, 80).plain)
     found += [totals(session, 80).plain, tasks(session, 80).plain]
-    found += [f"{entry.words} {entry.figure}" for entry in entries(session)]
+    found += [f"{row.lines}{row.words} {row.name}" for row in rows(session)]
     found += [text.plain for _, event in session.events for text in told(event)]
     [state for one in outcomes(session) for state in one.states()]
     for part in measures_report.PARTS:

@@ -15,10 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from labbench import cli, client, folders, listing
+from labbench import cli, client, folders, listing, repeat
+from labbench.headless import Stopped
 from labbench.session import jsonl, recipe
 from labbench.session.catalogue import shipped
 from labbench.session.operations import Finetune, Load, Note
+from labbench.session.session import Session
+from labbench.session.spread import Spread
+from labbench.verify import Plan
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
 
@@ -196,7 +200,107 @@ def test_another_machine_is_listed_and_gets_a_tolerance(run: Run, session: Path)
     code, out, _ = run("replay", session, "--check")
     assert code == 0
     assert out[0] == "environment: machine another then, made up now"
-    assert "within tolerance: counts are equal; validation 63.00 %, now 62.00 % (band ±4.83)" in out[4]
+    assert out[1].startswith("tolerance: counts must be equal; 5 % of a layer may differ where its weights decide")
+    assert out[2].startswith("tolerance: an accuracy may differ by 2 standard errors of the recorded one, at least 1 %")
+    assert "within tolerance: counts are equal; validation 63.00 %, now 62.00 % (band ±4.83)" in out[6]
+
+
+def test_a_part_of_a_session_is_done_again_and_goes_on_from_what_was_recorded(run: Run, session: Path) -> None:
+    code, out, err = run("replay", session, "--check", "--from", 4, "--until", 6, "--out", "part.jsonl")
+    assert code == 0 and "steps 1 to 3 are restored, 2 of them computed again" in err
+    assert [line.split()[0] for line in out[2:-1]] == ["4", "5", "6"]
+    assert out[-1] == "3 steps: 3 identical"
+    old, new = (jsonl.read(file)[1] for file in (session, session.with_name("part.jsonl")))
+    assert [step.operation for step in new.steps] == [step.operation for step in old.steps[:6]]
+    assert new.snapshot == old.steps[5].snapshot
+
+
+def test_a_varied_step_and_what_follows_are_not_compared(run: Run, session: Path) -> None:
+    code, out, _ = run("replay", session, "--check", "--set", "4.amount=0.6", "--out", "varied.jsonl")
+    assert code == 0
+    assert "prune all layers to 60 % (magnitude)" in out[5]
+    assert out[5].endswith("not comparable: varied: amount=0.6")
+    assert out[6].endswith("not comparable: varied: step 4 was")
+    assert out[-1] == "7 steps: 3 identical, 4 not comparable"
+    varied = jsonl.read(session.with_name("varied.jsonl"))[1].steps[3].snapshot
+    assert varied and varied.prunable.nonzero == 400
+
+
+def test_a_session_is_repeated_over_seeds_and_carries_the_spread(run: Run, session: Path) -> None:
+    before = session.read_bytes()
+    code, out, err = run("replay", session, "--repeat", 3, "--json", "spread.json", "--keep")
+    assert code == 0 and "seed 2, 3 of 3: done" in err
+    assert [line.split()[0] for line in out] == ["#", "1", "2", "3", "4", "5", "6", "7"]
+    assert "62.00 ± 0.00 %" in out[3] and out[3].endswith("3")
+    found = json.loads(session.with_name("spread.json").read_text("utf-8"))
+    assert found["seeds"] == [0, 1, 2]
+    assert found["steps"][2]["operation"]["seed"] == 0
+    assert found["steps"][2]["figures"]["validation"]["values"] == [0.62] * 3
+    assert session.read_bytes().partition(b"\n")[2] == before.partition(b"\n")[2]
+    header = jsonl.read(session)[0]
+    assert header.tolerance[3]["validation"].n == 3 and 2 not in header.tolerance
+    assert run("replay", session, "--check")[1][-1] == "7 steps: 7 identical"
+
+
+@pytest.mark.parametrize("stop", [Stopped, KeyboardInterrupt])
+def test_seeds_that_were_done_before_a_stop_are_printed(
+    run: Run, session: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    do_again = repeat.do_again
+
+    async def at_last_stopped(plan: Plan, *arguments: object, **options: object) -> Session:
+        if plan.operations[0].seed == 2:  # type: ignore[union-attr]
+            raise stop
+        return await do_again(plan, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(repeat, "do_again", at_last_stopped)
+    code, out, err = run("replay", session, "--repeat", 4, "--until", 3)
+    assert code == 130 and "stopped; 2 of 4 seeds were done" in err
+    assert out[3].split()[0] == "3" and out[3].endswith("2")
+
+
+def test_a_seed_that_fails_counts_as_far_as_it_came(run: Run, session: Path) -> None:
+    edit(session, '{"op":"prune","layers":["*"]', '{"op":"prune","layers":["nope"]')
+    code, out, err = run("replay", session, "--repeat", 2)
+    assert code == 1 and "seed 1, 2 of 2: step 4, prune nope" in err
+    assert out[3].endswith("2") and "62.00 ± 0.00 %" in out[3]
+
+
+def test_the_spread_that_a_file_carries_widens_the_tolerance_elsewhere_only(run: Run, session: Path) -> None:
+    jsonl.keep_tolerance(session, {3: {"validation": Spread(n=5, mean=0.6, sd=0.05)}})
+    edit(session, '"top1":0.62', '"top1":0.72')
+    assert run("replay", session, "--check")[0] == 1
+    edit(session, '"machine":"made up"', '"machine":"another"')
+    edit(session, '"fingerprint":"1000-0-3"', '"fingerprint":"other"')
+    code, out, _ = run("replay", session, "--check", "--until", 3)
+    assert code == 0
+    assert "step 3 validation ±14.14 % (5 seeds)" in out[3]
+    assert out[-2].endswith("validation 72.00 %, now 62.00 % (band ±14.14, from 5 seeds)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--from", "9"], "--from 9: no such step; the steps are 1 to 7"),
+        (["--until", "0"], "--until 0: no such step"),
+        (["--from", "5", "--until", "4"], "--from 5 lies behind --until 4"),
+        (["--set", "9.amount=1"], "--set 9.amount=1: no step 9; the steps are 1 to 7"),
+        (["--set", "4.amonut=1"], "prune has no field amonut; "),
+        (["--set", "4.amount=2"], "amount must be a number from 0 to 1, not 2"),
+        (["--set", "4.method=nope"], "no such method: nope"),
+        (["--set", "amount=2"], "--set takes STEP.FIELD=VALUE, such as 4.amount=0.6"),
+        (["--from", "5", "--set", "4.amount=0.6"], "only steps 5 to 7 are done again"),
+        (["--repeat", "4-0"], "--repeat takes seeds such as 0-4"),
+        (["--repeat", "3", "--check"], "leave out --check, --out"),
+        (["--keep"], "--json and --keep go with --repeat"),
+        (["--repeat", "3", "--keep", "--set", "4.amount=0.6"], "leave out --set"),
+    ],
+)
+def test_a_replay_that_cannot_be_meant_is_refused_before_anything_runs(
+    run: Run, session: Path, arguments: list[str], words: str
+) -> None:
+    code, out, err = run("replay", session, *arguments)
+    assert (code, out) == (2, []) and words in err
 
 
 def test_a_step_that_fails_here_differs_and_takes_the_rest_with_it(run: Run, session: Path) -> None:

@@ -196,7 +196,9 @@ async def play(player: Player, count: int) -> list[AnyEvent]:
 @pytest.fixture
 def player(monkeypatch: pytest.MonkeyPatch) -> Player:
     monkeypatch.setattr(Player, "LONGEST_WAIT", 0.001)
-    return Player(recording())
+    player = Player(recording())
+    player.pausing = False
+    return player
 
 
 async def test_a_recording_plays_all_its_events_in_order(player: Player) -> None:
@@ -260,6 +262,7 @@ def test_speed_goes_up_and_down_within_its_limits(player: Player) -> None:
 
 def test_a_long_pause_of_the_recording_is_cut_short_and_a_note_stays_to_be_read() -> None:
     player = Player(recording())
+    player.pausing = False
     assert player._wait() == 0.0
     player.position = 1
     assert player._wait() == Player.LONGEST_WAIT
@@ -269,3 +272,22 @@ def test_a_long_pause_of_the_recording_is_cut_short_and_a_note_stays_to_be_read(
     assert player._wait() == 0.5
     player.position = 7
     assert player._wait() == Player.LONGEST_WAIT / 2
+
+
+async def test_a_player_pauses_where_a_note_was_given(player: Player) -> None:
+    player.pausing = True
+    events = await play(player, 7)
+    assert operations(events)[-1] == Note(text="read me")
+    assert player.paused
+    player.toggle()
+    assert len(await play(player, 2)) == 2
+    assert not player.paused
+
+
+def test_a_player_goes_to_any_step_in_both_directions(player: Player) -> None:
+    assert [step.operation for step in player.go(3).steps] == [LOAD, Finetune(epochs=2), Note(text="read me")]
+    assert player.paused and player.position == 7
+    assert [step.operation for step in player.go(1).steps] == [LOAD]
+    assert player.go(0).steps == [] and player.position == 0
+    assert len(player.go(99).steps) == 4 and player.ended
+    assert len(player.go(-1).steps) == 0

@@ -1,24 +1,27 @@
 """`labbench check`: thirty files, one table; the teacher's task counts, whatever a file says."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from session_examples import HERE, LOAD, finished, row, snapshot
 
-from labbench import cli
+from labbench import cli, client
 from labbench.session import recipe
 from labbench.session.jsonl import VERSION, Header, Writer
 from labbench.session.operations import AnyOperation, Prune, Task
 
 TASK = Task(name="small", goals=("parameters < 50 %", "accuracy >= 90 %"))
+FAKE = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
 Check = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def check(capsys: pytest.CaptureFixture[str]) -> Check:
     def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
         code = cli.main(["check", *map(str, arguments)])
         out, err = capsys.readouterr()
         return code, out, err
@@ -77,3 +80,45 @@ def test_json_has_the_readings(check: Check, tmp_path: Path) -> None:
     assert code == 0
     assert found[0]["tasks"][0]["met_at"] == 3
     assert found[0]["tasks"][0]["readings"] == pytest.approx([100 * 40 / 110, 95])
+
+
+@pytest.fixture
+def worked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A session that the made-up worker did: pruned to half."""
+    monkeypatch.setattr(client, "worker_command", lambda *folders: FAKE)
+    task = Task(name="small", goals=("parameters < 60 %", "accuracy >= 50 %"))
+    (tmp_path / "lesson.toml").write_text(recipe.write(recipe.Recipe(title="t", steps=(LOAD, task, Prune()))))
+    assert cli.main(["run", str(tmp_path / "lesson.toml"), "--out", str(tmp_path / "anna.jsonl")]) == 0
+    return tmp_path / "anna.jsonl"
+
+
+def test_an_honest_file_is_done_again_and_agrees(check: Check, worked: Path) -> None:
+    code, out, err = check(worked, "--recompute")
+    assert code == 0, err
+    assert out.splitlines()[1].split()[:4] == ["anna.jsonl", "small", "step", "3"]
+    assert out.splitlines()[1].endswith("3 identical")
+
+
+def test_an_edited_figure_is_found_and_what_comes_out_here_counts(check: Check, worked: Path) -> None:
+    text = worked.read_text()
+    lines = text.splitlines()
+    told = json.loads(lines[-1])
+    told[1]["snapshot"]["whole"]["nonzero"] = 7
+    told[1]["snapshot"]["accuracy"]["validation"]["top1"] = 0.999
+    worked.write_text("\n".join([*lines[:-1], json.dumps(told)]) + "\n")
+    hard = worked.with_name("hard.toml")
+    goals = ("parameters < 10 %", "accuracy > 99 %")
+    hard.write_text(recipe.write(recipe.Recipe(title="t", steps=(LOAD, Task(name="hard", goals=goals)))))
+    assert check(worked, "--tasks", hard)[0] == 0, "the figures of the file say so"
+    code, out, _ = check(worked, "--tasks", hard, "--recompute")
+    assert code == 1
+    assert out.splitlines()[1].split()[:3] == ["anna.jsonl", "hard", "no"]
+    assert "differs at step 3: " in out
+    found = json.loads(check(worked, "--recompute", "--json")[1])
+    assert found[0]["figures_agree"] is False
+
+
+def test_a_file_that_names_code_is_not_run_without_being_told_to(check: Check, worked: Path) -> None:
+    worked.write_text(worked.read_text().replace('"model":"lenet-5"', '"model":"net.py:build"'))
+    code, out, err = check(worked, "--recompute")
+    assert code == 3 and "cannot be checked" in out and "--trust-code runs it" in err

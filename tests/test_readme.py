@@ -56,9 +56,10 @@ def test_ci_takes_the_second_command_from_the_readme() -> None:
 
 
 def test_the_recipe_of_the_readme_is_one() -> None:
-    text, series = blocks("toml")
+    text, series, question = blocks("toml")
     assert len(recipe.parse(text).steps) == 5
     assert len(recipe.parse(f"{text}\n{series}").steps) == 5 + 2 * 6
+    assert recipe.parse(f"{text}\n{question}").steps[-1].ask
 
 
 def test_the_python_of_the_readme_loads_an_export_without_the_app(tmp_path: Path) -> None:

@@ -7,7 +7,19 @@ import pytest
 
 from labbench import cli, folders
 from labbench.session import jsonl, recipe
-from labbench.session.operations import AnyOperation, Cluster, Evaluate, Finetune, Freeze, Load, Note, Prune, Redo, Undo
+from labbench.session.operations import (
+    AnyOperation,
+    Cluster,
+    Evaluate,
+    Finetune,
+    Freeze,
+    Load,
+    Note,
+    Prune,
+    Redo,
+    Undo,
+    as_asked,
+)
 from labbench.session.session import Session
 
 STEPS: tuple[AnyOperation, ...] = (
@@ -18,6 +30,7 @@ STEPS: tuple[AnyOperation, ...] = (
     Prune(layers=("fc*",), amount=0.8),
     Undo(),
     Redo(),
+    Prune(layers=("conv2",), method="random-filters", amount=0.3),
     Cluster(layers=("conv2",), k=8),
     Finetune(epochs=1, batch_size=128, optimizer="adam", lr=0.001),
     Evaluate(),
@@ -59,7 +72,7 @@ def test_a_recipe_is_done_and_recorded(lesson: Path) -> None:
 def test_the_session_as_a_recipe_is_what_was_done(lesson: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["show", str(lesson), "--recipe"]) == 0
     again = recipe.parse(capsys.readouterr().out)
-    assert again.steps == tuple(step.operation for step in session_of(lesson).steps)
+    assert again.steps == STEPS == tuple(as_asked(step.operation) for step in session_of(lesson).steps)
 
 
 def test_replay_gives_the_same_to_the_last_bit(
@@ -71,6 +84,35 @@ def test_replay_gives_the_same_to_the_last_bit(
     assert lines[0] == "environment: the same"
     assert lines[-1] == f"{len(STEPS)} steps: {len(STEPS)} identical"
     assert [step.snapshot for step in session_of(out).steps] == [step.snapshot for step in session_of(lesson).steps]
+
+
+def test_the_filters_that_went_are_recorded_and_go_again(
+    lesson: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = session_of(lesson).steps
+    cut = steps[7].operation
+    assert isinstance(cut, Prune) and len(cut.filters["conv2"]) == 15
+    others = tuple(sorted(set(range(50)) - set(cut.filters["conv2"])))[:15]
+    text = lesson.read_text("utf-8")
+    old, new = (f'"filters":{{"conv2":{list(numbers)}}}'.replace(" ", "") for numbers in (cut.filters["conv2"], others))
+    assert old in text
+    (tmp_path / "edited.jsonl").write_text(text.replace(old, new), "utf-8")
+    assert cli.main(["replay", str(tmp_path / "edited.jsonl"), "--check", "--from", "8", "--until", "8"]) == 1
+    assert "differs: " in capsys.readouterr().out
+
+
+def test_a_part_goes_on_from_checkpoints_or_computes_what_lies_before(
+    lesson: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, words in (
+        (lesson.parent / "checkpoints", "from checkpoints"),
+        (lesson.parent / "none", "5 of them computed again"),
+    ):
+        monkeypatch.setattr(folders, "checkpoints", lambda folder=folder: folder)
+        assert cli.main(["replay", str(lesson), "--check", "--from", "9", "--until", "9"]) == 0
+        out, err = capsys.readouterr()
+        assert f"steps 1 to 8 are restored, {words}" in err
+        assert out.splitlines()[-1] == "1 step: 1 identical"
 
 
 def opening(lesson: Path, to: Path, old: str, new: str) -> Path:

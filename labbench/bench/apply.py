@@ -22,6 +22,7 @@ from labbench.bench.measure import measured
 from labbench.bench.methods import needs_gradients
 from labbench.bench.own import OwnModels
 from labbench.bench.recalibrate import recalibrate
+from labbench.bench.rescue import Rescue
 from labbench.bench.scan import scan, scan_remarks
 from labbench.bench.state import State, weight_of
 from labbench.bench.threads import one_thread
@@ -73,6 +74,8 @@ class Tools:
     """Code of the user's own that may be run; none unless somebody asked for it."""
     gradients: Callable[..., Gradients] = gradients
     """As `loss_gradients.gradients`; a worker remembers the last ones, for a preview is asked for at every key."""
+    rescue: Rescue = field(default_factory=Rescue)
+    """Where a finetuning leaves what it takes to go on, should it be interrupted; nowhere, unless somebody says so."""
 
 
 class Applied(NamedTuple):
@@ -118,7 +121,7 @@ def _apply(operation: AnyOperation, state: State, tools: Tools) -> Applied:
                 made, remarks = cluster(operation, state, tools.report, tools.stopped)
                 return Applied(made, operation, remarks)
         case Finetune():
-            return Applied(*finetune(operation, state, tools.report, tools.stopped))
+            return Applied(*finetune(operation, state, tools.report, tools.stopped, tools.rescue))
         case Recalibrate():
             return Applied(recalibrate(operation, state, tools.report, tools.stopped), operation)
         case Evaluate():

@@ -29,13 +29,14 @@ from labbench.bench.state import Kept, State
 from labbench.session.keys import UNKNOWN
 from labbench.session.operations import Load
 from labbench.session.snapshot import Accuracy
-from labbench.session.store import RUN, Entry, Store
+from labbench.session.store import RUN, Entry, Part, Piece, Store
 
 FORMAT = 1
 RECORD = "labbench"  # the key in the metadata
 VALUES = "labbench last values of "  # before the name of a layer; no module is called so
 CLUSTERS = "labbench clusters of "
 PICKLED = (".pth", ".pt")
+RUNS = 8  # interrupted runs that are kept for whoever comes back
 SMALL = 4096  # bytes below which tensors share a file: each would take a block of the disk anyway
 
 
@@ -244,6 +245,8 @@ class Cache:
     def __init__(self, folder: Path, limit: int) -> None:
         """`limit` in bytes: the states that were used longest ago go first."""
         self.store, self.limit = Store(folder), limit
+        self._last: dict[str, tuple[Tensor, Piece]] = {}
+        """The large tensors of what was kept last, by name, and where they are: most of the next state are the same."""
 
     def put(self, key: str, state: State) -> None:
         """Keep a state. A folder that cannot be written costs recomputing, not the run."""
@@ -300,10 +303,49 @@ class Cache:
         with suppress(OSError):
             self.store.drop(f"{key}{RUN}")
 
+    def put_under_way(self, key: str, paused: Paused) -> None:
+        """Keep a run under way; those that nobody came back to go. A folder that cannot be written costs epochs.
+
+        One plain file that is written again and again: it has no part in common with what is there, and is soon gone.
+        """
+        with suppress(OSError):
+            runs.save(paused, self._under_way(key))
+            times = {path: path.stat().st_mtime for path in self._under_way(key).parent.glob(f"*{RUN}")}
+            for path in sorted(times, key=lambda path: times[path])[:-RUNS]:
+                path.unlink(missing_ok=True)
+
+    def get_under_way(self, key: str) -> Paused | None:
+        """The run of a key where it was kept last, or None if it is not there or broken."""
+        return runs.read(self._under_way(key))
+
+    def drop_under_way(self, key: str) -> None:
+        """The run has ended: nobody goes on with it."""
+        with suppress(OSError):
+            self._under_way(key).unlink(missing_ok=True)
+
+    def _under_way(self, key: str) -> Path:
+        return self.store.folder / "runs" / f"{key}{RUN}"
+
     def _put(self, key: str, text: str, tensors: Mapping[str, Tensor]) -> None:
         with suppress(OSError):
-            self.store.put(key, text, _parts(tensors))
+            entry, _ = self.store.put(key, text, self._parts(tensors))
+            if not key.endswith(RUN):
+                self._last = {p.names[0]: (tensors[p.names[0]], p) for p in entry.pieces if len(p.names) == 1}
             self.store.hold(self.limit, key.removesuffix(RUN))
+
+    def _parts(self, tensors: Mapping[str, Tensor]) -> Iterator[Piece | Part]:
+        """Each tensor as the bytes of a .safetensors file that depends on nothing else; the small ones are one file."""
+        small: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            before, piece = self._last.get(name, (None, None))
+            if tensor.nbytes < SMALL:
+                small[name] = tensor.detach().cpu().clone()  # views of one tensor cannot lie in one file
+            elif before is not None and piece and same_bits(before, tensor) and self.store.has(piece):
+                yield piece
+            else:
+                yield (name,), serialized({"0": tensor.detach().cpu().contiguous()})
+        if small:
+            yield tuple(small), serialized({str(number): tensor for number, tensor in enumerate(small.values())})
 
     def _tensors(self, entry: Entry) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
@@ -319,14 +361,11 @@ def _narrow(labels: Tensor) -> Tensor:
     return labels.to(next(kind for kind in (torch.uint8, torch.int16, torch.int32) if largest <= torch.iinfo(kind).max))
 
 
-def _parts(tensors: Mapping[str, Tensor]) -> Iterator[tuple[tuple[str, ...], bytes]]:
-    """Each tensor as the bytes of a .safetensors file that depends on nothing else; the small ones are one file."""
-    small: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        plain = tensor.detach().cpu().contiguous()
-        if plain.nbytes < SMALL:
-            small[name] = plain.clone()  # views of one tensor cannot lie in one file
-        else:
-            yield (name,), serialized({"0": plain})
-    if small:
-        yield tuple(small), serialized({str(number): tensor for number, tensor in enumerate(small.values())})
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same to the last bit, the signs of their zeros too. False where that takes long."""
+    if (one.device, one.dtype, one.shape) != (other.device, other.dtype, other.shape):
+        return False
+    if not (one.is_contiguous() and other.is_contiguous()):
+        return False
+    words = torch.int32 if one.element_size() == 4 else torch.uint8  # as numbers, 0 and −0 would be equal
+    return torch.equal(*(tensor.detach().view(-1).view(words) for tensor in (one, other)))

@@ -2,6 +2,7 @@
 epoch, the end. Frozen layers do not move by one bit, pruned weights stay exactly zero, clusters stay equal."""
 
 import copy
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +14,15 @@ import torch
 from msgspec.structs import replace as with_fields
 from torch import Tensor, nn
 
+from labbench.bench.captured import Captured, Pick, put_back
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.forwards import as_written
 from labbench.bench.losses import data_loss
 from labbench.bench.measure import evaluate, sparsity, unique_filters, values_at_places
+from labbench.bench.optimizers import set_lr
+from labbench.bench.paused import Paused
 from labbench.bench.prefix import Parted, features_of
+from labbench.bench.rescue import Rescue
 from labbench.bench.run import (
     LAYOUTS,
     Run,
@@ -29,11 +34,12 @@ from labbench.bench.run import (
     resumed,
     set_up,
     steps_of,
+    take_up,
     train_mode,
 )
 from labbench.bench.schedules import lr_factor
 from labbench.bench.state import BATCH_NORM, State, is_frozen, weight_of
-from labbench.bench.ways import choose
+from labbench.bench.ways import MOST_TRIED, choose, undecided
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
 
@@ -42,18 +48,23 @@ FEATURES_LIMIT = 2**30  # bytes that the features of a frozen beginning may take
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Report = Callable[[Progress | Metric | Sparsity], None]
+NOWHERE = Rescue()
 
 
 def finetune(
-    operation: Finetune, state: State, report: Report, stopped: Callable[[], bool] = never
+    operation: Finetune,
+    state: State,
+    report: Report,
+    stopped: Callable[[], bool] = never,
+    rescue: Rescue = NOWHERE,
 ) -> tuple[State, Finetune, tuple[str, ...]]:
     """The state after training, the operation as it was done (with `steps` if it was stopped) and remarks.
 
     The best epoch on validation is kept (or the last); the test split is measured once, at the end, and not after a
     stop. Raises `BenchError` if there is nothing to train or to resume, or the loss is no longer finite; `Stopped`
-    before any step.
+    before any step. A run that was interrupted before and left something with `rescue` goes on from there.
     """
-    run, remarks = begun(operation, state, stopped)
+    run = begun(operation, state, report, stopped, rescue.begin())
     operation = run.operation
     epoch, broken = run.measured, False
     try:
@@ -66,71 +77,130 @@ def finetune(
                     measure_epoch(run, epoch, report, stopped)
                     if operation.steps and run.step >= operation.steps:
                         raise Stopped
+                    rescue.keep(lambda: pause(run, operation))
     except Stopped:
         if run.step == run.first_step and not (operation.resume and run.step == operation.steps):
             raise  # nothing was learned
         broken = True
     done = as_stopped(run, epoch) if broken else operation
     paused = pause(run, done) if broken else None
+    if paused and run.step != operation.steps:
+        rescue.keep(lambda: replace(paused, operation=operation), last=True)
     weights, kept = chosen(run, broken)
     run.model.load_state_dict(weights)
     finished = replace(finish(run, kept), paused=paused)
     if broken:
-        return finished, done, (*remarks, stop_remark(run, epoch, kept))
+        return finished, done, (*run.remarks, stop_remark(run, epoch, kept))
     try:
         test = evaluate(finished.model, state.data, finished.device, "test", lambda _: None, stopped)
         finished = replace(finished, accuracy={**finished.accuracy, "test": test})
     except Stopped:
-        return finished, operation, (*remarks, "stopped while it measured the test split: e measures it")
+        return finished, operation, (*run.remarks, "stopped while it measured the test split: e measures it")
     remark = f"kept epoch {kept} of {operation.epochs}: best on validation"
-    return finished, operation, (*remarks, remark) if operation.keep == "best" else remarks
+    return finished, operation, (*run.remarks, remark) if operation.keep == "best" else tuple(run.remarks)
 
 
-def begun(operation: Finetune, state: State, stopped: Callable[[], bool]) -> tuple[Run, tuple[str, ...]]:
-    """The run at its first step, or where it was stopped; and how it computes, in words, where that was chosen here."""
+def begun(
+    operation: Finetune,
+    state: State,
+    report: Report,
+    stopped: Callable[[], bool],
+    found: Paused | None = None,
+) -> Run:
+    """The run at its first step, computing as it was asked to or as a few steps of each way show; or where it stopped;
+    or where the same run was interrupted before.
+
+    What cannot be used of `found` is left alone. Raises `Stopped`.
+    """
+    remarks: tuple[str, ...] = ()
     if operation.resume:
-        return resumed(operation, state), ()
+        run = resumed(operation, state)
+    else:
+        if found and is_same(operation, found.operation):
+            chosen = found.operation
+        else:
+            chosen, remarks = chosen_way(operation, state, report, stopped)
+        run = set_up(chosen, state)
+    run.remarks += remarks
+    if found and found.operation == run.operation:
+        try:
+            take_up(run, found)
+        except (
+            RuntimeError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+        ):  # torch's words for what does not fit
+            return begun(operation, state, report, stopped)
+        run.remarks += report_rescue(run, report)
+    return run
+
+
+def is_same(asked: Finetune, done: Finetune) -> bool:
+    """Whether a run is what was asked for, however it computes where that was left open."""
+    return with_fields(done, **{name: getattr(asked, name) for name in undecided(asked)}) == asked
+
+
+def chosen_way(
+    operation: Finetune, state: State, report: Report, stopped: Callable[[], bool]
+) -> tuple[Finetune, tuple[str, ...]]:
+    """The operation with nothing left open how it computes, and why, in words. Raises `Stopped`."""
     device = device_of(operation, state)
     steps = operation.steps or steps_of(operation, state, device) * operation.epochs
-    timed = partial(timed_steps, state=state, stopped=stopped)
-    operation, remarks = choose(operation, steps, device, timed)
-    return set_up(operation, state), remarks
+    tried = itertools.count(1)
+
+    def timed(way: Finetune) -> Iterator[float]:
+        for seconds in timed_steps(way, state, stopped):
+            report(Progress(phase="try", fraction=next(tried) / MOST_TRIED))
+            yield seconds
+
+    return choose(operation, steps, device, timed)
 
 
 def timed_steps(operation: Finetune, state: State, stopped: Callable[[], bool]) -> Iterator[float]:
     """The seconds of one step after the other of a run that is thrown away. Raises `Stopped`."""
     run = set_up(operation, state)
-    x, y = (tensor[: operation.batch_size] for tensor in state.data.on(run.device)["train"])
-    while True:
-        began = time.perf_counter()
-        with interruptible(run, stopped), random_numbers(run):
-            if stopped():
-                raise Stopped
-            train_step(run, shown(run, x), y).tolist()
-        yield time.perf_counter() - began
+    images = len(state.data.on(run.device)["train"][0])
+    pick = Pick(torch.arange(min(operation.batch_size, images), device=run.device))
+    try:
+        while True:
+            began = time.perf_counter()
+            with interruptible(run, stopped), random_numbers(run):
+                if stopped():
+                    raise Stopped
+                train_step(run, pick).tolist()
+            yield time.perf_counter() - began
+    finally:
+        as_written(run.model)  # a layer that computes in another way knows its model, which would stay in memory
 
 
-def batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
-    """The shuffled batches of one epoch, normalized, cropped and flipped where that is asked for."""
+def batches(run: Run) -> Iterator[Pick]:
+    """The shuffled batches of one epoch: which images, and how they are cropped and flipped where that is asked for."""
     data = run.state.data
-    x, y = data.on(run.device)["train"]
-    size = min(run.operation.batch_size, len(x))
-    order = torch.randperm(len(x), generator=run.generator).to(run.device)
-    moves = [torch.randint(0, 2 * border + 1, (len(x),), generator=run.generator) for border in borders(data)]
+    images = len(data.on(run.device)["train"][0])
+    size = min(run.operation.batch_size, images)
+    order = torch.randperm(images, generator=run.generator).to(run.device)
+    moves = [torch.randint(0, 2 * border + 1, (images,), generator=run.generator) for border in borders(data)]
     offsets = torch.stack(moves).to(run.device)
-    mirrored = (torch.rand(len(x), generator=run.generator) < 0.5).to(run.device) if data.flip else None
+    mirrored = (torch.rand(images, generator=run.generator) < 0.5).to(run.device) if data.flip else None
     done = run.step - run.measured * run.steps  # before the run was stopped
     for start in range(done * size, run.steps * size, size):
         batch = slice(start, start + size)
-        chosen = order[batch]
-        if run.features is not None:
-            yield run.features[chosen], y[chosen]
-            continue
-        if run.crops:
-            images = run.crops.take(chosen, offsets[:, batch], None if mirrored is None else mirrored[batch])
+        if run.operation.augment:
+            yield Pick(order[batch], offsets[:, batch], None if mirrored is None else mirrored[batch])
         else:
-            images = x[chosen]
-        yield shown(run, images), y[chosen]
+            yield Pick(order[batch])
+
+
+def gathered(run: Run, pick: Pick) -> tuple[Tensor, Tensor]:
+    """The images of a batch as the network takes them, or their features where those are kept; and their labels."""
+    x, y = run.state.data.on(run.device)["train"]
+    if run.features is not None:
+        return run.features[pick.numbers], y[pick.numbers]
+    if pick.offsets is None:
+        return shown(run, x[pick.numbers]), y[pick.numbers]
+    return shown(run, run.crops.take(pick.numbers, pick.offsets, pick.mirrored)), y[pick.numbers]
 
 
 def keep_features(run: Run) -> None:
@@ -145,22 +215,49 @@ def keep_features(run: Run) -> None:
         run.network = network.rest
 
 
+def report_rescue(run: Run, report: Report) -> tuple[str, ...]:
+    """Where a run goes on that was interrupted, at once, and as a remark for its end."""
+    if run.here == run.first_step:
+        return ()
+    within = run.step > run.measured * run.steps
+    where = f"in epoch {run.measured + 1}" if within else f"after epoch {run.measured}"
+    report(
+        Progress(
+            phase="train",
+            fraction=run.step / (run.steps * run.operation.epochs),
+            epoch=min(run.measured + 1, run.operation.epochs),
+            epochs=run.operation.epochs,
+            note=f"goes on {where}, where it was interrupted",
+        )
+    )
+    return (f"went on {where}, where it was interrupted",)
+
+
 def shown(run: Run, images: Tensor) -> Tensor:
     """Images as the model takes them."""
     return run.state.data.normalized(images.contiguous(memory_format=LAYOUTS[run.operation.layout]))
 
 
-def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
+def train_step(run: Run, pick: Pick) -> Tensor:
     """One step of the optimizer; zeros and clusters hold after it. Returns loss, accuracy, penalty, on the device."""
     operation = run.operation
-    factor = lr_factor(operation, run.steps, run.step, run.plateau.factor)
-    for group in run.optimizer.param_groups:
-        group["lr"] = operation.lr * factor
+    set_lr(run.optimizer, operation.lr * lr_factor(operation, run.steps, run.step, run.plateau.factor))
+    if run.captured is None and run.may_capture:
+        capture(run, pick)
+    figures = run.captured(pick) if run.captured else computed_step(run, pick)
+    run.step += 1
+    run.random = random_state(run.device)
+    return figures
+
+
+def computed_step(run: Run, pick: Pick) -> Tensor:
+    """What the device does in a step: from the images to the new weights, without a look at any value."""
+    x, y = gathered(run, pick)
     with computing(run):
         logits = at_least_fp32(run.network(x))
         with torch.no_grad():
             teacher = at_least_fp32(run.teacher(x)) if run.teacher else None
-    loss = data_loss(operation, logits, y, teacher)
+    loss = data_loss(run.operation, logits, y, teacher)
     penalty = run.penalty() if run.penalty else torch.zeros_like(loss)
     run.optimizer.zero_grad(set_to_none=True)
     run.scaler.scale(loss + penalty).backward()
@@ -168,7 +265,7 @@ def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
         run.scaler.unscale_(run.optimizer)
         for tie in run.tied:
             tie.share_gradient()
-        if operation.clip:
+        if run.operation.clip:
             clip_gradients(run)
         run.scaler.step(run.optimizer)
         run.scaler.update()
@@ -176,16 +273,29 @@ def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
             tie.hold()
         if run.masked:
             torch._foreach_mul_(run.masked, run.masks)
-        figures = torch.stack([loss, (logits.argmax(1) == y).float().mean(), penalty])
-    run.step += 1
-    run.random = random_state(run.device)
-    return figures
+        return torch.stack([loss.detach(), (logits.argmax(1) == y).float().mean(), penalty.detach()])
+
+
+def capture(run: Run, pick: Pick) -> None:
+    """Record the step as a graph, and leave the run as it was; where that cannot be, say so and go on without."""
+    run.may_capture = False  # neither again nor within itself
+    run.capturing = True
+    try:
+        with put_back(run.model, run.optimizer, run.device):
+            run.captured = Captured(partial(computed_step, run), pick, run.device)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        run.remarks.append(f"the step cannot be captured as a CUDA graph, it is done kernel by kernel: {reason}")
+    finally:
+        run.capturing = False
 
 
 def computing(run: Run) -> torch.autocast:
     """While it lasts, a pass through the network is computed in the precision of the run."""
     precision = run.operation.precision
-    return torch.autocast(run.device.type, PRECISIONS[precision], enabled=precision != "fp32")
+    cached = run.device.type != "cuda"  # a weight that was cast once would stay as it was in a graph
+    enabled = precision != "fp32"
+    return torch.autocast(run.device.type, PRECISIONS[precision], enabled=enabled, cache_enabled=cached)
 
 
 def at_least_fp32(logits: Tensor) -> Tensor:
@@ -206,10 +316,10 @@ def train_epoch(run: Run, epoch: int, report: Report, stopped: Callable[[], bool
     train_mode(run.model, run.state)
     recent = torch.zeros_like(run.totals)
     recent_steps = 0
-    for x, y in batches(run):
+    for pick in batches(run):
         if stopped() or (run.operation.steps and run.step >= run.operation.steps):
             raise Stopped
-        figures = train_step(run, x, y)
+        figures = train_step(run, pick)
         run.totals += figures
         recent += figures
         recent_steps += 1
@@ -229,7 +339,7 @@ def report_progress(run: Run, epoch: int, loss: float, report: Report) -> None:
     check_finite(run, epoch, loss)
     run.reported = time.perf_counter()
     spent, total = run.reported - run.began, run.steps * run.operation.epochs
-    done = run.step - run.first_step
+    done = run.step - run.here
     report(
         Progress(
             phase="train",
@@ -295,11 +405,11 @@ def interruptible(run: Run, stopped: Callable[[], bool]) -> Iterator[None]:
     before = [buffer.clone() for buffer in buffers]
 
     def remember(*_: object) -> None:
-        if run.model.training and buffers:
+        if run.model.training and buffers and not run.capturing:
             torch._foreach_copy_(before, buffers)
 
     def look(*_: object) -> None:
-        if run.model.training and stopped():
+        if run.model.training and not run.capturing and stopped():
             if buffers:
                 torch._foreach_copy_(buffers, before)
             raise Stopped

@@ -12,6 +12,7 @@ from msgspec.structs import asdict
 from msgspec.structs import replace as with_fields
 from torch import Tensor, nn
 
+from labbench.bench.captured import Captured
 from labbench.bench.crops import Crops
 from labbench.bench.devices import pick
 from labbench.bench.errors import BenchError
@@ -63,6 +64,8 @@ class Run:
     """Done, over all epochs."""
     first_step: int = 0
     """Where this operation began: above 0 where it goes on with a stopped run."""
+    here: int = 0
+    """Where this process began: above `first_step` where the operation was interrupted."""
     random: tuple[Tensor, ...] = ()
     """What dropout draws from, after the last step."""
     totals: Tensor = field(default_factory=lambda: torch.zeros(3))
@@ -73,14 +76,19 @@ class Run:
     """The last epoch whose validation figures are known."""
     features: Tensor | None = None
     """What the frozen beginning gives for each training image, where that is kept; `network` is then the rest."""
+    may_capture: bool = False
+    """Whether a step may still be tried to be captured."""
+    captured: Captured[Tensor] | None = None
+    capturing: bool = False
+    remarks: list[str] = field(default_factory=list)
+    """How it computes, in words, where that was not asked for."""
     began: float = 0.0
     reported: float = 0.0
 
     @cached_property
-    def crops(self) -> Crops | None:
-        """The training images, where they are augmented."""
-        images = self.state.data.on(self.device)["train"][0]
-        return Crops(images, borders(self.state.data)) if self.operation.augment else None
+    def crops(self) -> Crops:
+        """The training images with their borders."""
+        return Crops(self.state.data.on(self.device)["train"][0], borders(self.state.data))
 
 
 def set_up(operation: Finetune, state: State) -> Run:
@@ -116,7 +124,7 @@ def set_up(operation: Finetune, state: State) -> Run:
         network=network_of(operation, state, model),
         device=device,
         trained=trained,
-        optimizer=optimizer_of(operation, trained),
+        optimizer=optimizer_of(operation, trained, device),
         scaler=torch.amp.GradScaler(device.type, enabled=scaled),
         teacher=teacher_of(operation, state, device),
         penalty=penalty_of(operation, state, model),
@@ -126,6 +134,7 @@ def set_up(operation: Finetune, state: State) -> Run:
         generator=generator,
         drawn=generator.get_state(),
         steps=steps,
+        may_capture=device.type == "cuda" and operation.engine == "fast" and not scaled,
         totals=torch.zeros(3, device=device),
         began=time.perf_counter(),
     )
@@ -209,32 +218,43 @@ def resumed(operation: Finetune, state: State) -> Run:
     if steps and steps < settings.steps:
         raise BenchError(f"steps must be at least {settings.steps}: the run was stopped there")
     run = set_up(with_fields(settings, resume=True, steps=steps), state)
+    take_up(run, paused)
+    run.first_step = paused.step
+    return run
+
+
+def take_up(run: Run, paused: Paused) -> None:
+    """Make a run that was set up stand where another was paused."""
     run.model.load_state_dict(paused.weights)
+    rates = [group["lr"] for group in run.optimizer.param_groups]
     run.optimizer.load_state_dict(copied(paused.optimizer))  # it takes tensors as they are and moves them in place
+    for group, rate in zip(run.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate  # each step sets its own, where it lies
     run.scaler.load_state_dict(dict(paused.scaler))
     run.plateau = Plateau(*paused.plateau)
     run.generator.set_state(paused.drawn)
     run.drawn = paused.drawn
     run.random, run.totals = paused.random, paused.totals.to(run.device, copy=True)
-    run.step = run.first_step = paused.step
+    run.step = run.here = paused.step
     run.best, run.measured = paused.best, paused.measured
-    return run
 
 
 def pause(run: Run, done: Finetune) -> Paused:
     """What it takes to go on with a run after its last step; `done` is the operation as it is recorded."""
+    weights = copied(run.model.state_dict())
+    newest = run.best is not None and run.best[2] * run.steps == run.step
     return Paused(
         operation=done,
         step=run.step,
         measured=run.measured,
-        weights=copied(run.model.state_dict()),
+        weights=weights,
         optimizer=copied(run.optimizer.state_dict()),
         scaler=copied(run.scaler.state_dict()),
         plateau=astuple(run.plateau),
         drawn=run.drawn,
         random=run.random,
         totals=copied(run.totals),
-        best=run.best and (run.best[0], copied(run.best[1]), run.best[2]),
+        best=run.best and (run.best[0], weights if newest else copied(run.best[1]), run.best[2]),
     )
 
 

@@ -14,10 +14,11 @@ from labbench.bench.checkpoints import Cache
 from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.loading import fresh
 from labbench.bench.measure import fingerprint
+from labbench.bench.rescue import Rescue
 from labbench.bench.state import State
 from labbench.session.events import Restore
-from labbench.session.keys import state_key
-from labbench.session.operations import AnyOperation, Cluster, Finetune, Load, Prune, Standing, Walk, as_asked
+from labbench.session.keys import run_key, state_key
+from labbench.session.operations import PLAIN, AnyOperation, Cluster, Finetune, Load, Prune, Standing, Walk, as_asked
 from labbench.session.tree import Tree
 
 IN_MEMORY = 6  # states: enough to step back and forth without the disk; a ResNet-18 is 45 MB
@@ -41,6 +42,8 @@ class Timeline:
         self.recomputed = 0
         """Operations that `restore`, undo, redo and jump had to do again so far."""
         self._states: OrderedDict[str, State] = OrderedDict()
+        self._run = ""
+        """What the last finetuning left for the case of its interruption."""
 
     @property
     def done(self) -> tuple[Change, ...]:
@@ -54,6 +57,7 @@ class Timeline:
 
     def do(self, operation: AnyOperation, tools: Tools, measure: Callable[[State], State]) -> Applied:
         """Do an operation and stand behind it. `measure` completes the figures of a state that was changed."""
+        self.settle()
         with _sentences():
             self.tree.check(operation)
         done = self.done
@@ -63,7 +67,7 @@ class Timeline:
             self._stand(operation, goal[-1], found, keep=False)
             return Applied(found, operation)
         state = self._with_teacher(operation, done, self.state, tools, measure)
-        applied = apply(operation, state, tools)
+        applied = apply(operation, state, replace(tools, rescue=self._rescue(operation, state)))
         made = measure(applied.state)
         if isinstance(operation, Standing):
             change = done[-1]
@@ -72,6 +76,12 @@ class Timeline:
             change = Change(applied.operation, key)
         self._stand(operation, change, made)
         return applied._replace(state=made)
+
+    def settle(self) -> None:
+        """Whoever asked for the last operation has heard what came of it: nothing of it is to be rescued any more."""
+        if self._run:
+            self.cache.drop_under_way(self._run)
+            self._run = ""
 
     def restore(self, request: Restore, tools: Tools, measure: Callable[[State], State]) -> None:
         """Stand where another timeline stood. Raises `BenchError` if that cannot be had; this one then is as it was."""
@@ -96,6 +106,14 @@ class Timeline:
             other._remember(other.done[-1].key, other._state_of(other.done, tools, measure), keep=False)
         self.tree, self._states = other.tree, other._states
         self.recomputed += other.recomputed
+
+    def _rescue(self, operation: AnyOperation, state: State | None) -> Rescue:
+        """Where this operation leaves what it takes to go on: under a name that only the same one here will have."""
+        if state is None or not isinstance(operation, Finetune):
+            return Rescue()
+        done = self.done[-1].key.partition("-")[0]
+        self._run = key = run_key(f"{done}-{fingerprint(state)}", operation, operation.device or str(state.device))
+        return Rescue(partial(self.cache.get_under_way, key), partial(self.cache.put_under_way, key))
 
     def _stand(self, operation: AnyOperation, change: Change, state: State, *, keep: bool = True) -> None:
         self.tree.take(operation, change)
@@ -164,8 +182,13 @@ class Timeline:
 
 def _unrecorded(operation: AnyOperation) -> AnyOperation:
     """The operation whatever code it was done with (whoever restores says that the code is another), and whether or not
-    it says which filters went (older recordings do not)."""
-    return as_asked(msgspec.structs.replace(operation, code_sha256="") if isinstance(operation, Load) else operation)
+    it says which filters went and how a run computed."""
+    match operation:
+        case Load():
+            return msgspec.structs.replace(operation, code_sha256="")
+        case Finetune():
+            return msgspec.structs.replace(operation, **dict.fromkeys(PLAIN, "auto"))
+    return as_asked(operation)
 
 
 def is_whole(operation: AnyOperation, state: State) -> bool:

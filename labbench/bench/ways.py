@@ -11,8 +11,10 @@ from labbench.session.operations import PLAIN, Finetune
 
 TIMED_STEPS = 3  # of each way, after one to warm up
 WAYS = 5  # that are tried at most
-LEAST_STEPS = 50 * WAYS * (1 + TIMED_STEPS)  # so that trying costs at most 2 % of a run
+MOST_TRIED = WAYS * (1 + TIMED_STEPS)
+LEAST_STEPS = 50 * MOST_TRIED  # so that trying costs at most 2 % of a run
 HOPELESS = 3.0  # a way whose first step takes so many times the best is not tried further
+NEVER = float("inf")
 MARGIN = 1.05  # a way must be so many times as fast as a plainer one
 
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16")}
@@ -53,10 +55,13 @@ def choose(operation: Finetune, steps: int, device: torch.device, timed: Timed) 
 
     def attempt(**way: str) -> None:
         one = with_fields(operation, **way)
-        least = min(found.values(), default=float("inf"))
+        least = min(found.values(), default=NEVER) if device.type == "cpu" else NEVER  # elsewhere a first step compiles
         seconds = timed(one)
-        warm = next(seconds)
-        found[one] = warm if warm > HOPELESS * least else min(islice(seconds, TIMED_STEPS))
+        try:
+            warm = next(seconds)
+            found[one] = warm if warm > HOPELESS * least else min(islice(seconds, TIMED_STEPS))
+        except (RuntimeError, TypeError):  # what torch raises where a layer has no such precision or layout
+            found[one] = NEVER
 
     for precision in precisions:
         for layout in layouts:
@@ -80,9 +85,9 @@ def _best(found: dict[Finetune, float]) -> Finetune:
 
 def _words(operation: Finetune, chosen: Finetune, found: dict[Finetune, float]) -> str:
     asked = undecided(operation)
-    tried = "; ".join(
-        f"{' '.join(str(getattr(way, name)) for name in asked)} {1000 * seconds:.3g} ms"
-        for way, seconds in found.items()
-    )
+    tried = []
+    for way, seconds in found.items():
+        figure = "not possible" if seconds == NEVER else f"{1000 * seconds:.3g} ms"
+        tried.append(f"{' '.join(getattr(way, name) for name in asked)} {figure}")
     words = ", ".join(f"{name} {getattr(chosen, name)}" for name in asked)
-    return f"{words}: the fastest of a few steps each ({tried}); figures are measured in fp32"
+    return f"{words}: the fastest of a few steps each ({'; '.join(tried)}); figures are measured in fp32"

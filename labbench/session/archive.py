@@ -270,7 +270,7 @@ def unpack(archive: Archive, kept: Store, to: Path, *, limit: int = store.LIMIT)
 
         for key, entry in archive.checkpoints.entries.items():
             if not _whole(kept, key):
-                new += kept.put(key, entry.text, parts(entry), here=False)
+                new += kept.put(key, entry.text, parts(entry), here=False)[1]
     kept.hold(limit)
     store.write(to, archive.content)
     return new

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from labbench.session.events import Environment, Finished, Ready
 from labbench.session.measures import Measures
-from labbench.session.operations import Load, Note, Operation, Prune
+from labbench.session.operations import OWN_TARGET, Load, Note, Operation, Prune, Unprune
 from labbench.session.session import Session
 from labbench.session.snapshot import Accuracy, LayerRow, Snapshot, Total
 from labbench.session.spread import Spread
@@ -21,8 +21,9 @@ COUNTS = (
     *("kind", "shape", "channels", "channels_loaded", "inputs", "inputs_loaded", "weights_loaded"),
     *("prunable", "frozen", "masked", "clusters"),
 )
-"""What must be equal on any machine, layer by layer; so must these two, unless a global cut shared them out:"""
-SHARED_OUT = ("nonzero", "filters_unique")
+"""What must be equal on any machine, layer by layer."""
+LOOSE = 0.05
+"""Part of a layer's weights, or filters, by which zeros may differ elsewhere where the weights decide about them."""
 LATER = ("inputs_zero", "kernels_zero", "columns_zero", "weights_unique")
 """Figures of a layer that recordings made before they were counted have as null."""
 NOTHING: Mapping[str, Spread] = MappingProxyType({})
@@ -72,7 +73,8 @@ def elsewhere(recorded: Environment | None, here: Environment) -> bool:
 def tolerances(carried: Mapping[int, Mapping[str, Spread]]) -> list[str]:
     """What may differ elsewhere and what may not, and why, a sentence each. `carried`: step → split → its spread."""
     lines = [
-        "counts must be equal",
+        f"counts must be equal; {100 * LOOSE:g} % of a layer may differ where its weights decide, not an amount: zeros "
+        "by a threshold or after unprune, and filters that lost all of their weights",
         f"an accuracy may differ by {ERRORS} standard errors of the recorded one, at least {100 * LEAST_BAND:g} %, "
         "because other versions, threads and devices round sums differently, and training makes that grow",
     ]
@@ -182,13 +184,12 @@ def _looked(old: Measures, new: Measures, away: bool) -> Judgment:
 
 
 def _tolerant(old: Snapshot, new: Snapshot, changes: Sequence[Operation], spread: Mapping[str, Spread]) -> Judgment:
-    scopes = [operation.scope for operation in changes if isinstance(operation, Prune)]
-    found = next(_rows(old, new, COUNTS if "global" in scopes else COUNTS + SHARED_OUT), "")
-    if scopes and scopes[-1] == "global":  # a later cut of one layer leaves what the other layers were given
-        found = found or next(_pair("all layers: ", "nonzero", old.prunable.nonzero, new.prunable.nonzero), "")
-    if found:
+    if found := next(_rows(old, new, COUNTS), ""):
         return Judgment(Verdict.DIFFERS, f"{found} (counts must be equal on any machine)")
-    words = []
+    if found := next(_uncounted(old, new, changes), ""):
+        return Judgment(Verdict.DIFFERS, found)
+    near = "counts are equal" if not any(_rows(old, new, ("nonzero", "filters_unique"))) else "counts are near"
+    words = [near]
     for split in sorted(old.accuracy.keys() & new.accuracy.keys()):
         then, now = old.accuracy[split], new.accuracy[split]
         if then.images != now.images:
@@ -202,7 +203,31 @@ def _tolerant(old: Snapshot, new: Snapshot, changes: Sequence[Operation], spread
         words.append(said)
     if missing := _missing(old, new):
         return Judgment(Verdict.INCOMPARABLE, missing)
-    return Judgment(Verdict.WITHIN, "; ".join(["counts are equal", *words]))
+    return Judgment(Verdict.WITHIN, "; ".join(words))
+
+
+def _uncounted(old: Snapshot, new: Snapshot, changes: Sequence[Operation]) -> Iterator[str]:
+    """Counts of zeros and of distinct filters that are further apart than they may be elsewhere."""
+    prunes = [operation for operation in changes if isinstance(operation, Prune)]
+    by_weights = any(isinstance(operation, Unprune) for operation in changes)
+    by_weights = by_weights or any(prune.method in OWN_TARGET for prune in prunes)
+    shared_out = any(prune.scope == "global" for prune in prunes)
+    for then, now in zip(old.rows, new.rows, strict=True):
+        if by_weights or not shared_out:
+            yield from _apart(then.name, "nonzero", then.nonzero, now.nonzero, then.weights_loaded * by_weights)
+        channels = then.channels_loaded * bool(prunes or by_weights)
+        yield from _apart(then.name, "filters_unique", then.filters_unique, now.filters_unique, channels)
+    if prunes and prunes[-1].scope == "global":  # a later cut of one layer leaves what the other layers were given
+        loaded = old.prunable.loaded * by_weights
+        yield from _apart("all layers", "nonzero", old.prunable.nonzero, new.prunable.nonzero, loaded)
+
+
+def _apart(where: str, name: str, then: int, now: int, whole: int) -> Iterator[str]:
+    """What is said where two counts differ by more than `LOOSE` of the whole, or at all if there is no whole."""
+    allowed = max(1, math.floor(LOOSE * whole)) if whole else 0
+    if abs(then - now) > allowed:
+        why = f"{allowed} may differ" if allowed else "counts must be equal on any machine"
+        yield f"{where}: {name} {then}, now {now} ({why})"
 
 
 def _rows(old: Snapshot, new: Snapshot, names: Sequence[str]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace as with_fields
 
 from labbench.session.events import Finished, Metric, Started
-from labbench.session.figures import class_figures, distinct_weights, frozen_share, macs_nonzero
+from labbench.session.figures import bits, class_figures, distinct_weights, frozen_share, macs_nonzero
 from labbench.session.measures import Measures
 from labbench.session.operations import Finetune, Load
 from labbench.session.report import ABSENT, plain, share, times
@@ -190,6 +190,7 @@ def totals(subjects: Sequence[Subject]) -> list[Line]:
         _line(("conv+linear",), [shot.prunable.ratio for shot in shots], times),
         _shares(("sparsity",), [shot.prunable.sparsity for shot in shots]),
         _counts("distinct weights", [shot.unique for shot in shots], wide),
+        _counts("bits of weights", [sum(bits(row) for row in shot.rows if row.prunable) for shot in shots], wide),
         _counts("MACs", [shot.macs for shot in shots], wide),
         _counts("MACs not zero", [macs_nonzero(shot) for shot in shots], wide),
         _counts("bytes (float32)", [FLOAT_BYTES * shot.whole.now for shot in shots], wide),
@@ -215,7 +216,7 @@ LAYER_FIGURES: Mapping[str, Callable[[LayerRow], Any]] = {
     "non-zero": lambda row: row.nonzero,
     "channels": lambda row: f"{row.channels}/{row.channels_loaded}",
     "inputs": lambda row: f"{row.inputs}/{row.inputs_loaded}",
-    "clusters": lambda row: row.clusters,
+    "clusters": lambda row: row.clusters or "none",
     "distinct": distinct_weights,
     "frozen": lambda row: "yes" if row.frozen else "no",
     "held at zero": lambda row: "yes" if row.masked else "no",
@@ -288,19 +289,27 @@ def _line(
     change: Callable[[Any, Any], str] = lambda first, value: "",
     absent: bool = False,
 ) -> Line:
-    """A line of these values. None was not measured, which is no difference; where `absent`, it is not there."""
+    """A line of these values. None was not measured, which is no difference; where `absent`, it is not there.
+
+    What is the same as far as it is shown does not differ.
+    """
     first = values[0]
     cells = []
     for value in values:
         both = first is not None and value is not None
-        differs = value != first and (both or absent)
         text = ABSENT if value is None else show(value)
-        cells.append(Cell(text, change(first, value) if both and differs else "", differs))
+        said = change(first, value) if both and value != first else ""
+        differs = bool(said) or text != show(first) if both else absent and value != first
+        cells.append(Cell(text, said, differs))
     return Line(words, tuple(cells))
 
 
 def _shares(words: tuple[str, ...], values: Sequence[float | None], absent: bool = False) -> Line:
-    return _line(words, values, share, lambda first, value: f"{100 * (value - first):+.1f}", absent)
+    def change(first: float, value: float) -> str:
+        points = f"{100 * (value - first):+.1f}"
+        return "" if points in ("+0.0", "-0.0") else points
+
+    return _line(words, values, share, change, absent)
 
 
 def _counts(words: str | tuple[str, ...], values: Sequence[int | None], wide: bool, absent: bool = False) -> Line:

@@ -50,7 +50,7 @@ class Progress(Event, frozen=True):
     """How far the running operation is. At most ten a second."""
 
     phase: str
-    """train, measure, cut, cluster, recalibrate, download, convert, check, restore: one word for the bar."""
+    """try, train, measure, cut, cluster, recalibrate, download, convert, check, restore: one word for the bar."""
     fraction: float
     """Of the whole operation, 0 to 1."""
     epoch: int = 0
@@ -196,6 +196,10 @@ class Died(Event, frozen=True):
     error: str
 
 
+class Closed(Event, frozen=True):
+    """The recording ends here in order. A file without it at its end was cut off, or is being written."""
+
+
 AnyEvent: TypeAlias = (
     Ready
     | Started
@@ -210,6 +214,7 @@ AnyEvent: TypeAlias = (
     | Grouped
     | Exported
     | Died
+    | Closed
 )
 
 

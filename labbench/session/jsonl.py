@@ -11,6 +11,7 @@ from typing import IO, Any
 import msgspec
 from msgspec import Struct
 
+from labbench.session import lock
 from labbench.session.check import BadInput, operation_from
 from labbench.session.events import (
     AnyEvent,
@@ -22,7 +23,6 @@ from labbench.session.events import (
     Groups,
     Preview,
     Previewed,
-    Progress,
     Ready,
     Restore,
     Stop,
@@ -30,10 +30,10 @@ from labbench.session.events import (
 )
 from labbench.session.session import Session
 from labbench.session.spread import Tolerance
+from labbench.session.thinning import Thinning
 from labbench.session.versions import upgraded_event
 
 VERSION = 2  # of the files that are written; all before are read, as labbench.session.versions says
-PROGRESS_INTERVAL = 0.5  # seconds between the progress lines of a file: enough to play it, small enough to keep it
 
 
 class BadFile(ValueError):
@@ -159,39 +159,58 @@ class Writer:
     """Appends the events of a session to its file, line by line, so that a crash loses nothing."""
 
     def __init__(self, path: Path, header: Header | None) -> None:
-        """A new file with this header, or, with None, the file that is there; its cut-off last line goes.
+        """A new file with this header, or, with None, the file that is there; nobody else writes to it meanwhile.
 
-        A file of an older format is written anew in today's: what is added means what it means today.
+        What a crash cut off of its last line goes before anything is added, and a file of an older format is written
+        anew in today's: what is added means what it means today. Raises `InUse`, or another `OSError`.
         """
         self.path = path
-        self._progress = -PROGRESS_INTERVAL
+        self._thinning = Thinning()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[bytes] = path.open("xb" if header else "r+b")
+        self._whole = header is not None
+        try:
+            lock.take(self._file)
+        except lock.InUse:
+            self._file.close()
+            raise
         if header:
             self._file.write(encode(header))
             self._file.flush()
-        else:
-            _drop_cut_line(self._file)
-            if upgrade := _upgrade(self._file):
-                self._file.close()
-                _replace(path.resolve(), upgrade)
-                self._file = path.open("ab")
 
     def write(self, seconds: float, event: AnyEvent) -> None:
-        """Write one event; progress is thinned, a catalogue is left out, previews, groups and exports are not."""
+        """Write one event, or hold it back: a long run is thinned. Previews, groups, exports, a catalogue are left out.
+
+        How long a file gets is told in thinning.py; what is held back is written before whatever follows the run.
+        """
         match event:
             case Previewed() | Grouped() | Exported():
                 return
-            case Progress():
-                if seconds - self._progress < PROGRESS_INTERVAL:
-                    return
-                self._progress = seconds
             case Ready():
                 event = msgspec.structs.replace(event, catalogue=None)
             case _:
                 pass
-        self._file.write(encode((round(seconds, 3), event)))
-        self._file.flush()
+        if not self._whole:
+            self._make_whole()
+        if kept := self._thinning.admit(seconds, event):
+            self._file.writelines(encode((round(when, 3), what)) for when, what in kept)
+            self._file.flush()
+
+    def _make_whole(self) -> None:
+        """Make the file that is there one that can be added to."""
+        _drop_cut_line(self._file)
+        if content := _upgrade(self._file):
+            path = self.path.resolve()
+            beside = path.with_name(f"{path.name}.new")
+            made = beside.open("w+b")
+            lock.take(made)  # before it has the name under which others look for it
+            made.write(content)
+            made.flush()
+            beside.replace(path)
+            self._file.close()
+            self._file = made
+        self._file.seek(0, os.SEEK_END)
+        self._whole = True
 
     def close(self) -> None:
         """Close the file."""
@@ -224,10 +243,3 @@ def _upgrade(file: IO[bytes]) -> bytes:
         upgraded = upgraded_event(event, header.labbench)
         written.append(line if upgraded == event else encode((seconds, upgraded)))
     return b"".join(written)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put this in the place of a file, whole or not at all."""
-    beside = path.with_name(f"{path.name}.new")
-    beside.write_bytes(content)
-    beside.replace(path)

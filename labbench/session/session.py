@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from labbench.session.events import (
     AnyEvent,
+    Closed,
     Died,
     Environment,
     Failed,
@@ -18,8 +19,9 @@ from labbench.session.events import (
     Sparsity,
     Started,
 )
-from labbench.session.operations import AnyOperation, Finetune, Load, Operation, Scan
+from labbench.session.operations import AnyOperation, Finetune, Load, Scan, Standing
 from labbench.session.snapshot import Snapshot
+from labbench.session.thinning import Thinning
 from labbench.session.tree import Tree
 
 
@@ -49,12 +51,30 @@ class Curve:
     """(epochs since the session began, value); a value that was not finite is None."""
 
 
+@dataclass(frozen=True)
+class Interrupted:
+    """An operation that neither ended nor failed: what did it, or what wrote it down, was killed."""
+
+    operation: AnyOperation
+    measured: int = 0
+    """The last epoch of a finetuning whose figures are known."""
+
+    def describe(self) -> str:
+        """What was interrupted, and where."""
+        where = ""
+        if isinstance(self.operation, Finetune):
+            where = f" after epoch {self.measured} of {self.operation.epochs}" if self.measured else " in epoch 1"
+        return f"{self.operation.describe()} was interrupted{where}"
+
+
 class Session:
     """The events of one session and what follows from them. `append` is the only way in."""
 
     def __init__(self, title: str = "") -> None:
         self.title = title
         self.events: list[tuple[float, AnyEvent]] = []
+        self.thinning: Thinning | None = None
+        """Set where the events come from a bench, so that a long run does not fill the memory."""
         self.environment: Environment | None = None
         """The latest one seen."""
         self.steps: list[Step] = []
@@ -64,7 +84,7 @@ class Session:
         """The model now."""
         self.snapshots: dict[int, Snapshot] = {}
         """The model at each point, with all that was measured of it since."""
-        self.running: Operation | None = None
+        self.running: AnyOperation | None = None
         self.progress: Progress | None = None
         """Of the running operation."""
         self.live: Sparsity | None = None
@@ -79,6 +99,13 @@ class Session:
         """What went wrong last, if nothing was finished since."""
         self._epochs = 0.0
         self._origin = 0.0
+        self._measured = 0
+        """The last measured epoch of the running operation."""
+        self._broken: Interrupted | None = None
+        self._loose: set[str] = set()
+        """Curves whose last point the next one replaces, being too close to it."""
+        self._again = False
+        """Whether the running finetune goes on with an interrupted one and has no point of its own yet."""
 
     @property
     def seconds(self) -> float:
@@ -111,6 +138,14 @@ class Session:
         """The run that was stopped and left the model as it is now: a finetune with `resume` goes on with it."""
         last = self.tree.items[self.tree.now].operation if self.tree.now else None
         return last if isinstance(last, Finetune) and last.steps else None
+
+    @property
+    def interrupted(self) -> Interrupted | None:
+        """What was running when the worker died or the recording broke off, if the model is still as it was then.
+
+        In a session that is being done, that is also what runs now.
+        """
+        return Interrupted(self.running, self._measured) if self.running else self._broken
 
     @property
     def changes(self) -> tuple[AnyOperation, ...]:
@@ -146,22 +181,17 @@ class Session:
         match event:
             case Ready():
                 self.environment, self.problem = event.environment, None
-                self._end()
+                self.break_off()
             case Started():
-                self.running, self.progress, self.live, self.problem = event.operation, None, None, None
-                if isinstance(event.operation, Scan):
-                    self.probed = []
-                if isinstance(event.operation, Finetune):
-                    self._origin = self._epochs
-                    self.runs.append(self._origin)
+                self._start(event.operation)
             case Progress():
                 self.progress = event
+                self._measured = max(0 if self._again else self._measured, event.epoch - 1)
             case Metric():
-                point = (self._origin + event.x, event.y)
-                self.curves.setdefault(event.name, Curve()).points.append(point)
-                self._epochs = max(self._epochs, point[0])
+                self._take_point(event)
             case Sparsity():
                 self.live = event
+                self._measured = max(self._measured, event.epoch)
             case Probed():
                 self.probed.append(event)
             case Finished():
@@ -169,13 +199,58 @@ class Session:
             case Restored():
                 self.snapshot = event.snapshot or self.snapshot
                 self._end()
-            case Failed() | Died():
+            case Failed():
                 self.problem = event
-                if isinstance(event, Died) or event.operation is not None:  # else the running one was not meant
+                if event.operation is not None:  # else the running one was not meant
                     self._end()
+                if self._broken and self._broken.operation == event.operation:
+                    self._broken = None
+            case Died():
+                self.problem = event
+                self.break_off()
+            case Closed():
+                self.break_off()
             case _:
                 pass
-        self.events.append((seconds, event))
+        if self.thinning is None:
+            self.events.append((seconds, event))
+            return
+        kept = self.thinning.admit(seconds, event)
+        self.events.extend(kept)
+        if isinstance(event, Metric) and not kept:
+            self._loose.add(event.name)
+
+    def _start(self, operation: AnyOperation) -> None:
+        before = self.interrupted
+        self.running, self.progress, self.live, self.problem = operation, None, None, None
+        self._loose.clear()
+        if isinstance(operation, Scan):
+            self.probed = []
+        self._again = isinstance(operation, Finetune) and before is not None and before.operation == operation
+        self._measured = before.measured if before and self._again else 0
+        if isinstance(operation, Finetune) and not self._again:
+            self._origin = self._epochs
+            self.runs.append(self._origin)
+
+    def _take_point(self, event: Metric) -> None:
+        x = self._origin + event.x
+        if self._again:  # what the interrupted run had drawn from here on is drawn anew
+            self._again, self._epochs = False, x
+            for curve in self.curves.values():
+                curve.points = [point for point in curve.points if point[0] < x]
+        points = self.curves.setdefault(event.name, Curve()).points
+        if event.name in self._loose:
+            self._loose.remove(event.name)
+            points.pop()
+        points.append((x, event.y))
+        if event.name == "validation/accuracy" and isinstance(self.running, Finetune) and not self.running.resume:
+            self._measured = max(self._measured, int(event.x))
+        self._epochs = max(self._epochs, x)
+
+    def break_off(self) -> None:
+        """Nothing runs any more: what did is interrupted."""
+        self._broken = self.interrupted
+        self._end()
 
     def _finish(self, seconds: float, event: Finished) -> None:
         operation = event.operation
@@ -184,6 +259,8 @@ class Session:
         self.tree.take(operation, step)
         self.steps.append(step)
         self.snapshot, self.problem = snapshot, None
+        if not isinstance(operation, Standing):
+            self._broken = None
         if snapshot and self.tree.now:
             self.snapshots[self.tree.now] = snapshot
         self._end()

@@ -11,7 +11,8 @@ from labbench.session.operations import AnyOperation
 from labbench.session.snapshot import Snapshot
 
 DEVIATIONS = 2 * math.sqrt(2)
-"""So many standard deviations may two runs be apart: their difference has √2 of one, and 95 % lie within twice that."""
+"""So many standard deviations may two runs be apart: their difference has √2 of one, and 95 % lie within twice
+that where the deviation is known well; from three seeds it is a guess."""
 
 
 class Spread(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

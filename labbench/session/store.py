@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
@@ -25,6 +25,10 @@ GRACE = 600.0  # seconds that an object without an entry is left alone where a f
 
 Key = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,149}\Z")]
 Sha = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+
+Part: TypeAlias = tuple[tuple[str, ...], bytes]
+"""Names of tensors, and the .safetensors file in which they are called 0, 1, …"""
 
 
 class Busy(OSError):
@@ -135,31 +139,38 @@ class Store:
         """The file of an object."""
         return self.folder / "objects" / sha[:2] / f"{sha}{OBJECT}"
 
-    def put(self, key: str, text: str, parts: Iterable[tuple[tuple[str, ...], bytes]], *, here: bool = True) -> int:
-        """Keep a state: its record and its tensors, as names and .safetensors bytes. Returns the bytes that were new.
+    def put(self, key: str, text: str, parts: Iterable[Piece | Part], *, here: bool = True) -> tuple[Entry, int]:
+        """Keep a state: its record and its tensors, each as names and .safetensors bytes or as an object that is there.
 
-        Raises `OSError` where the folder cannot be written.
+        Returns the entry, and the bytes that were new. Raises `OSError` where the folder cannot be written.
         """
         path = self.path(key)
         new, pieces = 0, []
         with self._locked(fcntl.LOCK_SH):
-            for names, content in parts:
-                sha = hashlib.sha256(content).hexdigest()
-                new += self._put_object(sha, content)
-                pieces.append(Piece(object=sha, size=len(content), names=names))
-            entry = msgspec.json.encode(Entry(here=here, pieces=tuple(pieces), text=text))
-            write(path, entry)
-        self._written += new + len(entry)
-        return new + len(entry)
+            for part in parts:
+                if isinstance(part, Piece):
+                    pieces.append(part)
+                    continue
+                names, content = part
+                piece = Piece(object=hashlib.sha256(content).hexdigest(), size=len(content), names=names)
+                pieces.append(piece)
+                if self.has(piece):
+                    with suppress(OSError):
+                        os.utime(self.object_path(piece.object))
+                else:
+                    write(self.object_path(piece.object), content)
+                    new += piece.size
+            entry = Entry(here=here, pieces=tuple(pieces), text=text)
+            encoded = msgspec.json.encode(entry)
+            write(path, encoded)
+        self._written += new + len(encoded)
+        return entry, new + len(encoded)
 
-    def _put_object(self, sha: str, content: bytes) -> int:
-        path = self.object_path(sha)
-        with suppress(FileNotFoundError):
-            if path.stat().st_size == len(content):  # a power failure leaves files of the right name and no content
-                os.utime(path)
-                return 0
-        write(path, content)
-        return len(content)
+    def has(self, piece: Piece) -> bool:
+        """Whether an object is there, as far as its name and size tell."""
+        with suppress(OSError):  # a power failure leaves files of the right name and no content
+            return self.object_path(piece.object).stat().st_size == piece.size
+        return False
 
     def get(self, key: str) -> Entry | None:
         """The entry of a name, or None if it is not there or broken."""

@@ -26,7 +26,7 @@ class Action:
     """Heading in the help screen."""
     where: tuple[str, ...] = ("bench", "player")
     needs: tuple[str, ...] = ()
-    """What must be so: ready, idle, model, running, undo, redo, recipe, gone."""
+    """What must be so: live, ready, idle, model, running, undo, redo, recipe, gone."""
 
     @property
     def key(self) -> str:
@@ -44,7 +44,8 @@ def shown(key: str) -> str:
 
 
 BENCH, PLAYER = ("bench",), ("player",)
-CHANGE = ("ready", "idle", "model")
+CHANGE = ("live", "ready", "idle", "model")
+LOOK = ("ready", "idle", "model")
 
 ACTIONS: tuple[Action, ...] = (
     # operations
@@ -192,7 +193,7 @@ ACTIONS: tuple[Action, ...] = (
         "Say which layers lose filters together with the one under the cursor, and why.",
         "Layers",
         BENCH,
-        CHANGE,
+        LOOK,
     ),
     # layers
     Action(
@@ -248,6 +249,13 @@ ACTIONS: tuple[Action, ...] = (
         "Show every measure: the model, its layers, each class against the dense model, the confusion matrix.",
         "Curves",
     ),
+    Action(
+        "big",
+        ("B",),
+        "big",
+        "Show accuracy, sparsity, parameters and MACs in digits as large as the terminal, or the panes again.",
+        "Panes",
+    ),
     Action("pane_next", ("tab", "]"), "next pane", "Go to the next pane; in a small terminal, show it.", "Panes"),
     Action("pane_previous", ("shift+tab", "["), "previous pane", "Go to the pane before.", "Panes"),
     # session
@@ -259,7 +267,7 @@ ACTIONS: tuple[Action, ...] = (
         "Write a remark into the session; a player shows it as a caption.",
         "Session",
         BENCH,
-        ("ready", "model"),
+        ("live", "ready", "model"),
     ),
     Action(
         "task",
@@ -280,7 +288,7 @@ ACTIONS: tuple[Action, ...] = (
         "Write the model to a file: weights or a program, by its ending.",
         "Session",
         BENCH,
-        CHANGE,
+        LOOK,
     ),
     Action(
         "recipe_next",
@@ -306,6 +314,38 @@ ACTIONS: tuple[Action, ...] = (
     Action("back", ("left",), "previous step", "Go back by one operation and pause.", "Player", PLAYER),
     Action("faster", ("+", "="), "faster", "Play faster.", "Player", PLAYER),
     Action("slower", ("-",), "slower", "Play slower.", "Player", PLAYER),
+    Action(
+        "chapters",
+        ("c",),
+        "chapters",
+        "List the chapters and steps, and go to any of them at once, forward or back.",
+        "Player",
+        PLAYER,
+    ),
+    Action(
+        "notes",
+        ("n",),
+        "pause at notes",
+        "Pause where a note is reached, or play on; questions are only asked where it pauses.",
+        "Player",
+        PLAYER,
+    ),
+    Action(
+        "clock",
+        ("t",),
+        "clock",
+        "Show or hide the presenter's clock: since the start, pauses too, and the time of day.",
+        "Player",
+        PLAYER,
+    ),
+    Action(
+        "take_over",
+        ("T",),
+        "take over",
+        "Make a live bench of the recording as far as it was played, in a session file of its own.",
+        "Player",
+        PLAYER,
+    ),
     # program
     Action("read", ("enter",), "read", "Read in full what the cursor is on: a layer, an operation, a note.", "Program"),
     Action("log", ("l",), "log", "Show the log and the events of this session.", "Program"),
@@ -341,7 +381,7 @@ MOVES: tuple[tuple[str, tuple[str, ...], str], ...] = (
 MOVES_HELP = "In the layers and the history; the mouse's wheel and clicks do the same."
 
 FOOTERS: dict[str, tuple[str, ...]] = {
-    "player": ("pause", "forward", "back", "faster", "slower", "read", "filter"),
+    "player": ("pause", "forward", "back", "chapters", "big", "take_over"),
     "running": ("stop", "loss", "accuracy", "filter", "log", "quit"),
     "empty": ("recipe_next", "recipe_all", "restart", "open", "log", "palette", "quit"),
     "history": ("go", "name", "mark", "compare", "undo", "redo", "read"),
@@ -354,6 +394,7 @@ FOOTERS: dict[str, tuple[str, ...]] = {
         "cluster",
         "finetune",
         "evaluate",
+        "save",
         "filter",
         "loss",
         "log",
@@ -420,6 +461,8 @@ def footer(situation: Situation, pane: str = "layers") -> Sequence[Action]:
 
 def _missing(need: str, situation: Situation) -> str:
     match need:
+        case "live":
+            return f"{situation.held}: w saves a copy and goes on there" if situation.held else ""
         case "ready":
             return {
                 "ready": "",

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -19,6 +20,7 @@ from labbench import folders
 from labbench.client import worker_command
 from labbench.session.catalogue import shipped
 from labbench.session.events import AnyRequest, Exported, Finished, Grouped, Previewed, Ready
+from labbench.session.jsonl import BadFile
 from labbench.session.operations import AnyOperation, Load
 from labbench.session.recipe import Recipe
 from labbench.session.session import Session
@@ -27,12 +29,16 @@ from labbench.tui.crash import report
 from labbench.tui.desk import Desk
 from labbench.tui.link import Link
 from labbench.tui.playback import Playback
+from labbench.tui.presenter import PresenterClock
 from labbench.tui.record import Record
 from labbench.tui.screens.bench import BenchScreen, PlayerScreen
 from labbench.tui.screens.confirm import Confirm
 from labbench.tui.settings import Settings
 from labbench.tui.situation import Situation
+from labbench.tui.sources import cut_off
 from labbench.tui.stepper import Stepper
+from labbench.tui.takeover import take_over
+from labbench.tui.widgets.card import Card
 
 if TYPE_CHECKING:
     from labbench.tui.screens.form import OperationForm
@@ -81,10 +87,11 @@ class LabbenchApp(App[None]):
         notice, record = "", Record(session_path)
         if session_path and session_path.exists() and not recording:
             record, notice = Record.open(session_path)
-        self.desk: Desk = Desk(record, self._send, self.say, self._ask_to_run)
+        self.desk: Desk = Desk(record, self._send, self.say, self._ask_to_run, self._ask_to_go_on)
         self.desk.stepper = Stepper(recipe) if recipe else None
         self._notice = notice
         self._load = load
+        self.presenter = PresenterClock()
         self._stale = True
         self._leaving = False
         self._interrupted = float("-inf")
@@ -131,7 +138,7 @@ class LabbenchApp(App[None]):
             self.desk.trust(self._load.model)
             self.desk.perform(self._load)
         elif not self.desk.session.steps and not self.desk.stepper:
-            self.do("open")
+            self._offer_last()
 
     def _keep_theme(self, name: str) -> None:
         self.settings.theme = name
@@ -142,7 +149,7 @@ class LabbenchApp(App[None]):
         self._stale = True
 
     def _tick(self) -> None:
-        if self._stale:
+        if (self._stale or self.presenter.moved()) and self._screen_stack:  # none is left while the app ends
             self._show()
 
     def _show(self) -> None:
@@ -153,7 +160,7 @@ class LabbenchApp(App[None]):
     @property
     def situation(self) -> Situation:
         """What decides which keys work now."""
-        return self.shown.situation
+        return replace(self.shown.situation, clock=self.presenter.words)
 
     def say(self, sentence: str, severity: Literal["information", "warning", "error"] = "information") -> None:
         """Tell the user; the words may come from anywhere, so they are never markup."""
@@ -165,6 +172,27 @@ class LabbenchApp(App[None]):
             self.touch()
 
         self.push_screen(Confirm(question, "Import and run it", "No", safer=True), take)
+
+    def _ask_to_go_on(self, question: str, answer: Callable[[bool], None]) -> None:
+        def take(yes: bool | None) -> None:
+            answer(bool(yes))
+            self.touch()
+
+        self.push_screen(Confirm(question, "Go on", "Leave it"), take)
+
+    def _offer_last(self) -> None:
+        """Where the last session was cut off, ask whether to go on with it; else ask what to open."""
+
+        def take(yes: bool | None) -> None:
+            if found and yes:
+                self.open_file(found.path)
+            else:
+                self.do("open")
+
+        if found := cut_off(self.sessions):
+            self.push_screen(Confirm(found.question, "Continue", "Open another"), take)
+        else:
+            self.do("open")
 
     # keys, mouse, palette
 
@@ -294,6 +322,59 @@ class LabbenchApp(App[None]):
                 playback.player.faster()
             case "slower":
                 playback.player.faster(-1)
+            case "notes":
+                pausing = playback.player.pausing = not playback.player.pausing
+                self.say("pauses at notes" if pausing else "plays on at notes, without questions: n pauses again")
+            case "clock":
+                self.presenter.shown = not self.presenter.shown
+
+    def on_card_guessed(self, event: Card.Guessed) -> None:
+        """The audience has answered, or not: the recording goes on."""
+        assert self.playback is not None
+        self.playback.guess(event.guesses)
+        if self.playback.player.paused:
+            self.playback.player.toggle()
+        self.touch()
+
+    def ask_to_take_over(self) -> None:
+        """Make a live bench of the recording, after a question."""
+        playback = self.playback
+        assert playback is not None
+        if playback.session.snapshot is None:
+            self.say("no model was opened yet: take over later in the recording", "warning")
+            return
+        playback.player.pause()
+        step = len(playback.session.steps)
+        cut = (
+            f" {playback.situation.running} has not finished there and is left out." if playback.session.running else ""
+        )
+        question = (
+            f"Take over after step {step}?{cut}\n\nA live bench goes on from there, in a session file of its own; "
+            "the recording stays as it is."
+        )
+        self.push_screen(Confirm(question, "Take over", "Keep watching"), self._take_over)
+
+    def _take_over(self, yes: bool | None) -> None:
+        playback = self.playback
+        if not yes or playback is None:
+            return
+        player = playback.player
+        try:
+            path = take_over(player.recording, player.position, self.sessions, Path(playback.name).stem)
+            record, _ = Record.open(path)
+        except (OSError, BadFile) as error:
+            self.say(f"the recording cannot be taken over: {error}", "error")
+            return
+        if self._pump:
+            self._pump.cancel()
+        self.playback = None
+        self.presenter.shown = False
+        self.desk = Desk(record, self._send, self.say, self._ask_to_run)
+        self.add_mode("bench", lambda: BenchScreen(self.do))
+        self.switch_mode("bench")
+        self.say(f"yours now: {path.name} goes on from here")
+        self.start_worker()
+        self.touch()
 
     # the end
 
@@ -345,7 +426,7 @@ class LabbenchApp(App[None]):
                 self._pump.cancel()
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 await asyncio.wait_for(self._pump, 1.0)  # its last words are recorded
-        self.desk.record.close()
+        self.desk.record.close(in_order=self._exception is None)
 
     async def on_unmount(self) -> None:
         """However the app ends, the worker ends too."""

@@ -32,7 +32,7 @@ from labbench.session.jsonl import BadFile
 from labbench.session.operations import AnyOperation, Freeze, Load, Name, Note, Task, Unfreeze, Unprune
 from labbench.session.own import described, is_own, own_models
 from labbench.session.recipe import Recipe
-from labbench.session.session import Session
+from labbench.session.session import Interrupted, Session
 from labbench.tui.previews import Previews
 from labbench.tui.record import Record
 from labbench.tui.situation import Situation, Worker
@@ -41,7 +41,7 @@ from labbench.tui.widgets.columns import Changes, changed
 
 Say = Callable[[str, Literal["information", "warning", "error"]], None]
 Ask = Callable[[str, Callable[[bool], None]], None]
-"""Asks the user whether to run code, and passes the answer on."""
+"""Asks the user, and passes the answer on."""
 
 
 def unasked(_: str, answer: Callable[[bool], None]) -> None:
@@ -52,7 +52,15 @@ def unasked(_: str, answer: Callable[[bool], None]) -> None:
 class Desk:
     """One session at a live worker."""
 
-    def __init__(self, record: Record, send: Callable[[AnyRequest], None], say: Say, ask: Ask = unasked) -> None:
+    def __init__(
+        self,
+        record: Record,
+        send: Callable[[AnyRequest], None],
+        say: Say,
+        ask: Ask = unasked,
+        ask_again: Ask = unasked,
+    ) -> None:
+        """`ask` asks whether code may be run, `ask_again` whether to go on with what was interrupted."""
         self.record = record
         self.trusted: tuple[str, ...] = ()
         """Models of the user's own whose code was asked for since the app was started."""
@@ -64,6 +72,9 @@ class Desk:
         self._say = say
         self._ask = ask
         self._asking = False
+        self._ask_again = ask_again
+        self._asked_again: Interrupted | None = None
+        """The last interruption that was asked about."""
         self._ready: Ready | None = None
         self._unsent: list[AnyRequest] = []
         self._pending: AnyOperation | None = None
@@ -98,6 +109,7 @@ class Desk:
             redo=bool(session.undone),
             recipe=self.stepper.describe() if self.stepper else "",
             file=self.record.path.name if self.record.path else "",
+            held=self.record.held,
             recording=self.record.recording,
             restoring=self._restoring if self.worker == "restoring" else None,
         )
@@ -107,7 +119,11 @@ class Desk:
     def perform(self, operation: AnyOperation) -> None:
         """Send an operation. A load begins a session of its own; a note waits for what runs, the others do not."""
         running = self.running
-        if running and isinstance(operation, Name | Note | Task):
+        if self.record.held and not isinstance(operation, Load):
+            self._say(f"{self.record.held}: w saves a copy and goes on there", "warning")
+            if self.stepper:
+                self.stepper.failed()
+        elif running and isinstance(operation, Name | Note | Task):
             self._later.append(operation)
             self._say(f"the {type(operation).__name__.lower()} is written when {running} ends", "information")
         elif running:
@@ -175,6 +191,9 @@ class Desk:
                 self.stepper = Stepper(recipe.read(path))
                 self._resting.clear()
                 return
+            if self.record.recording and self.record.path and path.exists() and path.samefile(self.record.path):
+                self._say(f"{path.name} is what is open here", "information")
+                return
             record, notice = Record.open(path)
         except (BadFile, BadInput) as error:
             self._say(str(error), "error")
@@ -241,6 +260,7 @@ class Desk:
                     self._say(remark, "warning")
                 if event.recomputed:
                     self._say(f"restored; {event.recomputed} operations were done again", "information")
+                self._offer_again()
             case Failed():
                 self._take_failure(event)
             case Died():
@@ -271,6 +291,25 @@ class Desk:
         unsent, self._unsent = self._unsent, []
         for request in unsent:
             self._send(request)
+        if self.worker == "ready":
+            self._offer_again()
+
+    def _offer_again(self) -> None:
+        """Where the worker or the app was killed over an operation: ask whether to go on with it."""
+        found = self.session.interrupted
+        if found is None or found is self._asked_again or self.record.held or self.running:
+            return
+        self._asked_again = found
+
+        def answer(yes: bool) -> None:
+            if not yes:
+                return
+            if self.stepper and self.stepper.next == found.operation:
+                self.step_recipe(onward=False)
+            else:
+                self.perform(found.operation)
+
+        self._ask_again(f"{found.describe()}. Go on?", answer)
 
     def _take_failure(self, event: Failed) -> None:
         restoring = self.worker == "restoring"

@@ -31,6 +31,7 @@ from labbench.tui.actions import in_help
 from labbench.tui.groups import told
 from labbench.tui.pointing import compare, go, name, title, told_in_full
 from labbench.tui.screens.about import AboutScreen
+from labbench.tui.screens.chapters import ChaptersScreen
 from labbench.tui.screens.form import OperationForm
 from labbench.tui.screens.help import HelpScreen
 from labbench.tui.screens.log import LogScreen
@@ -219,8 +220,13 @@ def save(app: "LabbenchApp") -> None:
     def take(path: Path | None) -> None:
         if path is not None:
             app.desk.save_as(path)
+            app.touch()
 
-    app.push_screen(PathForm("Save the session as", str(app.desk.record.path or app.sessions / "session.jsonl")), take)
+    path = app.desk.record.path or app.sessions / "session.jsonl"
+    if app.desk.record.held:
+        names = (path.with_stem(f"{path.stem}-copy{number}") for number in ("", *range(2, 100)))
+        path = next((copy for copy in names if not copy.exists()), path)
+    app.push_screen(PathForm("Save the session as", str(path)), take)
 
 
 def export(app: "LabbenchApp") -> None:
@@ -241,9 +247,10 @@ def read(app: "LabbenchApp") -> None:
     bench = app.bench
     done, row, words = bench.row(), bench.table.current, latest_note(app.shown.session)
     if done:
-        app.push_screen(Reader(title(done), told_in_full(done, app.shown.session)))
+        note = bool(done.step and isinstance(done.step.operation, Note))
+        app.push_screen(Reader(title(done), told_in_full(done, app.shown.session), note))
     elif app.playback and words:
-        app.push_screen(Reader("Note", words))
+        app.push_screen(Reader("Note", words, note=True))
     elif row:
         found = measures_of(app.shown.session)
         words = "\n".join([describe(row), *(measured(row, found) if row.prunable else [])])
@@ -261,6 +268,20 @@ def show_groups(app: "LabbenchApp", event: Grouped) -> None:
     """Show which layers change together, the one under the cursor first."""
     row = app.bench.table.current
     app.push_screen(Reader("Cut together", told(event.groups, row.name if row else "")))
+
+
+def chapters(app: "LabbenchApp") -> None:
+    """Ask where in the recording to go."""
+    playback = app.playback
+    assert playback is not None
+    playback.player.pause()
+
+    def take(step: int | None) -> None:
+        if step is not None:
+            playback.go(step)
+            app.touch()
+
+    app.push_screen(ChaptersScreen(playback.player.recording, len(playback.session.steps)), take)
 
 
 def log(app: "LabbenchApp") -> None:
@@ -332,6 +353,11 @@ DOING: dict[str, Doing] = {
     "back": lambda app: app.play("back"),
     "faster": lambda app: app.play("faster"),
     "slower": lambda app: app.play("slower"),
+    "chapters": chapters,
+    "notes": lambda app: app.play("notes"),
+    "clock": lambda app: app.play("clock"),
+    "take_over": lambda app: app.ask_to_take_over(),
+    "big": lambda app: app.bench.toggle_big(),
     "read": read,
     "log": log,
     "restart": lambda app: app.desk.restore() if app.desk.worker == "unrestored" else app.start_worker(),

@@ -1,47 +1,67 @@
 """A session and the file it is written to, event by event. The file is made with the first operation, so that opening
 and closing the bench leaves nothing behind."""
 
+import contextlib
 import itertools
 import time
 from datetime import datetime
 from pathlib import Path
 
 from labbench import folders
-from labbench.session.events import AnyEvent, Environment, Ready, Started
+from labbench.session import lock
+from labbench.session.events import AnyEvent, Closed, Environment, Ready, Started
 from labbench.session.jsonl import VERSION, BadFile, Header, Writer, read
+from labbench.session.lock import InUse
 from labbench.session.operations import AnyOperation, Load
 from labbench.session.own import brief
 from labbench.session.session import Session
+from labbench.session.thinning import Thinning
 from labbench.tui.words import file_name
 
 
 class Record:
     """Takes events in, keeps time, writes them down."""
 
-    def __init__(self, path: Path | None = None, session: Session | None = None) -> None:
+    def __init__(
+        self, path: Path | None = None, session: Session | None = None, writer: Writer | None = None, held: str = ""
+    ) -> None:
         """A new session for `path`, or for a name of its own made at the first operation.
 
-        A session that is given goes on in the file at `path`. Raises `OSError` where that cannot be written.
+        A session that is given goes on in the file at `path` through `writer`, or, with `held`, is only looked at.
         """
         self.session = session or Session()
+        self.session.thinning = Thinning()
         self.path = path
         self.broken = False
         """Whether writing failed: what happens is in memory only."""
-        self._writer = Writer(path, None) if session and path else None
+        self.held = held
+        """Who else records in this file, in words: nothing is recorded here then. "" where nobody does."""
+        self._writer = writer
         self._created = datetime.now().astimezone()
         self._offset = self.session.seconds - time.monotonic()
 
     @classmethod
     def open(cls, path: Path) -> tuple["Record", str]:
         """Continue the session of a file; also a notice for the user, or "". Raises `BadFile`."""
-        _, session, notice = read(path)
-        if session.running:
-            cut = f"{session.running.describe()} was not finished when the recording ended; the model is as before it"
-            notice = f"{notice}\n{cut}" if notice else cut
+        writer, held, problem = None, "", ""
         try:
-            return cls(path, session), notice
+            writer = Writer(path, None)
+        except InUse as error:
+            held = str(error.strerror)
         except OSError as error:
-            raise BadFile(f"{path} cannot be continued: {error.strerror or error}") from None
+            problem = f"{path} cannot be continued: {error.strerror or error}"
+        try:
+            _, session, notice = read(path)
+        except BadFile:
+            if writer:
+                writer.close()
+            raise
+        if problem:
+            raise BadFile(problem)
+        if held:  # the other one may be in the middle of a line
+            notice = f"{held}: here it can be looked at; w saves a copy and goes on there"
+        session.break_off()
+        return cls(path, session, writer, held), notice
 
     @property
     def recording(self) -> bool:
@@ -68,13 +88,15 @@ class Record:
         A file that is there is replaced: whoever asks for the path asks about that.
         """
         if self.path and path.exists() and path.samefile(self.path):
-            raise FileExistsError("that is where this session is written already")
+            raise FileExistsError(self.held or "that is where this session is written already")
+        if not lock.free(path):
+            raise FileExistsError("another labbench records there")
         path.unlink(missing_ok=True)
         writer = None
         if any(isinstance(event, Started) for _, event in self.session.events):
             writer = self._begin(path)
         self.close()
-        self.path, self.broken, self._writer = path, False, writer
+        self.path, self.broken, self.held, self._writer = path, False, "", writer
 
     def discard(self) -> None:
         """Take back a file that was begun here with an operation that then failed; the next one begins it anew."""
@@ -83,14 +105,17 @@ class Record:
             if self.path:
                 self.path.unlink(missing_ok=True)
 
-    def close(self) -> None:
-        """Close the file."""
+    def close(self, in_order: bool = True) -> None:
+        """Close the file; one that is not closed in order is offered again at the next start."""
         if self._writer:
-            self._writer.close()
+            with contextlib.suppress(OSError):  # the disk is full: nothing more can be done
+                if in_order:
+                    self._writer.write(self.seconds, Closed())
+                self._writer.close()
             self._writer = None
 
     def _write(self, seconds: float, event: AnyEvent) -> str:
-        if self.broken:
+        if self.broken or self.held:
             return ""
         try:
             if self._writer:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from labbench.session.events import Progress
+from labbench.session.operations import Note
+from labbench.session.predictions import Verdict
 
 Worker = Literal["starting", "ready", "restoring", "unrestored", "gone"]
 """unrestored: it is there, but could not be brought to where the session is."""
@@ -18,6 +20,17 @@ class Playing:
     speed: float
     paused: bool
     ended: bool
+    step: int = 0
+    """Operations that were finished so far."""
+    steps: int = 0
+    """In the whole recording."""
+    chapter: int = 0
+    """From 1; 0 before the first."""
+    chapters: int = 0
+    told: Note | tuple[Verdict, ...] | None = None
+    """What the audience is told in large: the note just reached, or what came of its predictions."""
+    guesses: tuple[float, ...] = ()
+    """What was predicted when that note asked before."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,11 @@ class Situation:
     """Name of the session file; "" until something is recorded."""
     recording: bool = False
     """Whether what happens is being written."""
+    held: str = ""
+    """Who else has this session open, in words: it can only be looked at then. "" where it is this one's."""
     restoring: Progress | None = None
     """How far the worker is in standing where the session is."""
     playing: Playing | None = None
     """Set in a player, which has no worker."""
+    clock: str = ""
+    """The presenter's clock in words, or "" where it is hidden."""

@@ -1,14 +1,18 @@
 """What can be opened: whether a data set lies in the data folder, and the session files of a folder, read cheaply."""
 
 import itertools
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
+from labbench.session import lock
 from labbench.session.catalogue import Entry
-from labbench.session.jsonl import VERSION, Header
+from labbench.session.jsonl import VERSION, Header, read
+from labbench.session.own import brief
+from labbench.tui import words
 
 LAST_FILES = {
     "mnist": ("MNIST/raw/t10k-labels-idx1-ubyte", "MNIST/raw/t10k-labels-idx1-ubyte.gz"),
@@ -18,6 +22,7 @@ LAST_FILES = {
 }
 """What torchvision keeps under the data folder: one of these is there when all has been downloaded."""
 RECENT = 50  # sessions that are listed
+TAIL = 64  # bytes: more than the last line of a file that was closed in order
 HEADER_LIMIT = 64 * 1024  # bytes: a first line that is longer is no header
 
 
@@ -32,6 +37,15 @@ class Recent:
     """Bytes."""
     problem: str = ""
     """Why it cannot be opened."""
+
+
+@dataclass(frozen=True)
+class CutOff:
+    """A session whose recording broke off."""
+
+    path: Path
+    question: str
+    """What it is, and whether to go on there."""
 
 
 def present(dataset: Entry, data_dir: Path) -> bool:
@@ -59,6 +73,26 @@ def recent(folder: Path) -> list[Recent]:
         return []
     newest = sorted(dated, key=lambda item: item[0], reverse=True)
     return [_read(path, time, size) for time, path, size in itertools.islice(newest, RECENT)]
+
+
+def cut_off(folder: Path) -> CutOff | None:
+    """The newest session of a folder, if it was not closed in order and nobody records there; its end says so."""
+    try:
+        times = [(path.stat().st_mtime, path) for path in folder.glob("*.jsonl")]
+        path = max(times)[1]
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+            if file.read().endswith(b'"event":"closed"}]\n') or not lock.free(path):
+                return None
+        _, session, _ = read(path)
+    except (OSError, ValueError):  # there is none, or it cannot be opened
+        return None
+    what = f"{brief(session.snapshot.model)} on {session.snapshot.dataset}, " if session.snapshot else ""
+    broken = f"; {session.interrupted.describe()}" if session.interrupted else ""
+    if not session.steps and not broken:
+        return None
+    done = words.plural(len(session.steps), "operation")
+    return CutOff(path, f"{path.name} was not closed in order: {what}{done}{broken}. Continue there?")
 
 
 def problem_of(path: Path) -> str:

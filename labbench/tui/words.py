@@ -60,6 +60,11 @@ def file_name(words: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "-", words)
 
 
+def printable(text: str) -> str:
+    """The text without control characters, which a terminal might obey; new lines stay, tabs become spaces."""
+    return "".join(letter for letter in text.expandtabs(4) if letter == "\n" or letter.isprintable())
+
+
 def fitted(parts: list[str], width: int, gap: str = "   ") -> list[str]:
     """The leading parts that fit a width together; a part that does not fit and those after it are left out."""
     taken: list[str] = []

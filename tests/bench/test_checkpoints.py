@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -333,6 +334,24 @@ def test_only_tensors_that_changed_are_stored_again(opened: Opened, tmp_path: Pa
     new = {name: size for name, size in files(cache).items() if name not in before}
     assert len(new) == 2, "the layer's weight, and its last values"
     assert all(weight < size < weight + 100 for size in new.values())
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_zero_of_another_sign_is_another_tensor_and_a_lost_one_is_written_again(
+    opened: Opened, tools: Tools, tmp_path: Path, gone: bool
+) -> None:
+    cache = Cache(tmp_path, 10**9)
+    state = opened("lenet-300-100")
+    weight = state.weight("fc1").clone()
+    for number, zero in enumerate((0.0, -0.0, -0.0)):
+        weight[0, 0] = zero
+        changed = with_weights(state, {"fc1": weight})
+        if gone:
+            shutil.rmtree(tmp_path / "objects", ignore_errors=True)
+        cache.put(str(number), changed)
+        found = cache.get(str(number), lambda: fresh(state.load, tools.data))
+        assert found is not None
+        assert fingerprint(found) == fingerprint(changed)
 
 
 def test_a_tensor_that_stands_twice_in_a_model_is_stored_once(opened: Opened, tmp_path: Path) -> None:

@@ -535,7 +535,7 @@ def test_gradients_are_shortened_to_the_norm_that_was_asked_for(small: Small) ->
 
     def gradients(clip: float) -> tuple[float, torch.Tensor]:
         run = set_up(Finetune(clip=clip, **FEW), state)
-        training.train_step(run, *next(batches(run)))
+        training.train_step(run, next(batches(run)))
         for weight, mask in zip(run.masked, run.masks, strict=True):
             assert weight.grad is not None
             weight.grad.mul_(mask)
@@ -560,7 +560,7 @@ def test_bf16_trains_in_bf16_and_keeps_and_measures_in_fp32(small: Small) -> Non
 
     run = set_up(Finetune(precision="bf16", **FEW), small())
     run.model.get_submodule("layer1.0.conv1").register_forward_hook(seen)
-    training.train_step(run, *next(batches(run)))
+    training.train_step(run, next(batches(run)))
     assert kinds == {torch.bfloat16}
     kinds.clear()
     evaluate(run.model, small().data, run.device, "validation", lambda _: None)
@@ -596,18 +596,9 @@ def naive(image: torch.Tensor, down: int, right: int, mirrored: bool) -> torch.T
     return padded.flip(-1) if mirrored else padded
 
 
-def spied(monkeypatch: pytest.MonkeyPatch, run: Run) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
-    """The offsets of the crops and which are mirrored, batch by batch."""
-    made: list[tuple[torch.Tensor, torch.Tensor | None]] = []
-    assert run.crops
-    take = run.crops.take
-
-    def spy(numbers: torch.Tensor, offsets: torch.Tensor, mirrored: torch.Tensor | None) -> torch.Tensor:
-        made.append((offsets, mirrored))
-        return take(numbers, offsets, mirrored)
-
-    monkeypatch.setattr(run.crops, "take", spy)
-    return made
+def shown(run: Run) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The images and labels of an epoch as the network takes them, batch by batch."""
+    return [training.gathered(run, pick) for pick in batches(run)]
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 16), (1, 28, 28), (3, 32, 32), (2, 7, 7), (1, 32, 20)])
@@ -627,42 +618,40 @@ def test_crops_are_what_a_crop_of_each_image_alone_gives(shape: tuple[int, int, 
         assert torch.equal(plain[number], naive(image, down, right, False))
 
 
-def test_offsets_are_the_numbers_that_recorded_sessions_were_made_with(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offsets_are_the_numbers_that_recorded_sessions_were_made_with() -> None:
     state = state_of(nn.Sequential(nn.Flatten(), nn.Linear(256, 10)), noise((1, 16, 16), images=24))
     run = set_up(Finetune(batch_size=8, seed=3), state)
-    made = spied(monkeypatch, run)
-    list(batches(run))
+    made = [pick.offsets for pick in batches(run) if pick.offsets is not None]
     generator = torch.Generator().manual_seed(3)
     torch.randperm(24, generator=generator)
-    assert torch.equal(
-        torch.cat([offsets for offsets, _ in made], 1), torch.randint(0, 5, (2, 24), generator=generator)
-    )
+    assert torch.equal(torch.cat(made, 1), torch.randint(0, 5, (2, 24), generator=generator))
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_images_are_mirrored_only_where_the_data_set_allows_it(monkeypatch: pytest.MonkeyPatch, flip: bool) -> None:
+def test_images_are_mirrored_only_where_the_data_set_allows_it(flip: bool) -> None:
     data = noise((1, 8, 8), images=64, flip=flip)
     state = state_of(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), data)
     run = set_up(Finetune(batch_size=16, augment=True), state)
-    made = spied(monkeypatch, run)
-    list(batches(run))
+    made = list(batches(run))
     assert len(made) == 4
-    mirrored = [mirrored for _, mirrored in made if mirrored is not None]
+    mirrored = [pick.mirrored for pick in made if pick.mirrored is not None]
     assert (16 < int(torch.cat(mirrored).sum()) < 48) if flip else not mirrored
-    assert {0, 1, 2} == set(torch.cat([offsets for offsets, _ in made], 1).flatten().tolist())
+    assert {0, 1, 2} == set(
+        torch.cat([pick.offsets for pick in made if pick.offsets is not None], 1).flatten().tolist()
+    )
 
 
 def test_without_augmentation_an_epoch_shows_each_image_once_as_it_is() -> None:
     data = noise((1, 4, 4), images=24)
     state = state_of(nn.Sequential(nn.Flatten(), nn.Linear(16, 10)), data)
     run = set_up(Finetune(batch_size=8, augment=False), state)
-    x, y = (torch.cat(parts) for parts in zip(*batches(run), strict=True))
+    x, y = (torch.cat(parts) for parts in zip(*shown(run), strict=True))
     images, labels = data.on(torch.device("cpu"))["train"]
-    shown = data.normalized(images)
-    order = [int((shown == one).flatten(1).all(1).nonzero()[0, 0]) for one in x]
+    normal = data.normalized(images)
+    order = [int((normal == one).flatten(1).all(1).nonzero()[0, 0]) for one in x]
     assert sorted(order) == list(range(24)) != order
     assert torch.equal(y, labels[order])
-    again = torch.cat([x for x, _ in batches(run)])
+    again = torch.cat([x for x, _ in shown(run)])
     assert not torch.equal(again, x), "the next epoch has another order"
 
 
@@ -670,7 +659,7 @@ def test_without_augmentation_an_epoch_shows_each_image_once_as_it_is() -> None:
 def test_a_short_last_batch_is_dropped_and_a_batch_may_be_larger_than_the_data(size: int, sizes: list[int]) -> None:
     state = state_of(nn.Sequential(nn.Flatten(), nn.Linear(16, 10)), noise((1, 4, 4), images=24))
     run = set_up(Finetune(batch_size=size), state)
-    assert [len(x) for x, _ in batches(run)] == sizes
+    assert [len(x) for x, _ in shown(run)] == sizes
     assert run.steps == len(sizes)
     if len(sizes) < 5:
         applied, events = listened(state, Finetune(epochs=2, batch_size=size))

@@ -72,6 +72,8 @@ KINDS: dict[st.SearchStrategy[AnyOperation], int] = {
         regularizer=st.sampled_from(["", *REGULARIZERS]),
         distill=st.sampled_from([0.0, 0.0, 0.5]),
         precision=st.sampled_from(["fp32", "bf16"]),
+        layout=st.sampled_from(["contiguous", "channels_last"]),
+        engine=st.sampled_from(["plain", "fast"]),
     ): 6,
     st.builds(Recalibrate, batches=st.just(10), seed=seeds): 1,
     st.builds(

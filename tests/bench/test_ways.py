@@ -13,6 +13,7 @@ from labbench.bench.apply import Tools, apply
 from labbench.bench.errors import Stopped
 from labbench.bench.measure import fingerprint
 from labbench.bench.ways import LEAST_STEPS, choose
+from labbench.session.events import Progress
 from labbench.session.operations import PLAIN, Finetune
 
 CPU = torch.device("cpu")
@@ -59,6 +60,22 @@ def test_a_hopeless_way_is_left_after_its_first_step() -> None:
     clock = Clock(dict.fromkeys([*ALL, ("fp32", "contiguous", "plain")], 1.0) | {slow: 10.0})
     choose(Finetune(), LEAST_STEPS, CPU, clock)
     assert clock.steps[slow] == 1
+    clock.steps[slow] = 0
+    choose(Finetune(), LEAST_STEPS, torch.device("cuda"), clock)
+    assert clock.steps[slow] == 4, "on a GPU the first step says nothing"
+
+
+def test_a_way_that_the_network_cannot_go_is_not_taken() -> None:
+    clock = Clock(dict.fromkeys([*ALL, ("fp32", "channels_last", "plain")], 1.0) | {ALL[1]: 0.5})
+
+    def timed(operation: Finetune) -> Iterator[float]:
+        if operation.precision == "bf16":
+            raise RuntimeError("not implemented for BFloat16")
+        yield from clock(operation)
+
+    made, (remark,) = choose(Finetune(), LEAST_STEPS, CPU, timed)
+    assert way(made) == ("fp32", "channels_last", "fast")
+    assert "bf16 contiguous fast not possible" in remark
 
 
 def test_a_short_run_is_plain_and_what_was_asked_for_is_kept() -> None:
@@ -79,8 +96,11 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("eager")
 def test_a_trial_changes_nothing_and_the_recorded_operation_gives_the_same_weights(small: Small) -> None:
     operation = Finetune(epochs=2, batch_size=40)
+    heard: list[object] = []
     with untouched(small()):
-        tried = doing(small(), operation)
+        tried = apply(operation, small(), Tools(lambda name, options, side: small().data, heard.append))
+    fractions = [event.fraction for event in heard if isinstance(event, Progress) and event.phase == "try"]
+    assert fractions and fractions == sorted(fractions) and fractions[-1] <= 1
     assert isinstance(tried.operation, Finetune)
     assert "auto" not in way(tried.operation)
     assert any("the fastest of a few steps each" in remark for remark in tried.remarks)

@@ -63,8 +63,8 @@ CASES: dict[str, Case] = {
         "resnet-20", 6, done=(Freeze(layers=CONVS_FROZEN),), augment=False, beside=()
     ),
     "resnet-20 cut": Case("resnet-20", 6, done=(Prune(method="group-magnitude", amount=0.3),)),
-    "resnet-56": Case("resnet-56", 3),
-    "vgg-16": Case("vgg-16", 2),
+    "resnet-56": Case("resnet-56", 2),
+    "vgg-16": Case("vgg-16", 1),
     "resnet-18": Case("resnet-18", 1),
 }
 
@@ -88,7 +88,7 @@ def state_for(case: Case, done: tuple[Operation, ...]) -> State:
 
 def bench_side(operation: Finetune, state: State) -> tuple[Side, str]:
     """An epoch of the bench, as it trains, and how it was chosen to train."""
-    run, _ = begun(operation, state, never)
+    run = begun(operation, state, lambda _: None, never)
     keep_features(run)
     epoch = 0
 
@@ -137,7 +137,7 @@ class Pictures(torch.utils.data.Dataset):
 
 def prepared(operation: Finetune, state: State) -> tuple[nn.Module, torch.optim.Optimizer]:
     """A copy of the model with masks by `torch.nn.utils.prune` and frozen layers, and its optimizer."""
-    model = copy.deepcopy(state.model).to(state.device)
+    model = copy.deepcopy(state.model).to(state.device).train()
     for name, mask in state.masks.items():
         prune.custom_from_mask(model.get_submodule(name), "weight", mask.float())
     for name, parameter in model.named_parameters():

@@ -2,6 +2,7 @@
 
 from labbench.session.events import (
     AnyEvent,
+    Closed,
     Died,
     Environment,
     Failed,
@@ -181,6 +182,7 @@ EVENTS: tuple[AnyEvent, ...] = (
     Failed(error="no such layer: nope", operation=Prune(layers=("nope",)), bug=False),
     Restored(snapshot=snapshot(), recomputed=2),
     Died(error="the worker was ended by SIGKILL"),
+    Closed(),
 )
 
 

@@ -6,7 +6,7 @@ from session_examples import HERE, LOAD, accuracy, row, snapshot
 
 from labbench.session.compare import Verdict, band, differences, elsewhere, environments, judge
 from labbench.session.events import Finished, Ready
-from labbench.session.operations import Finetune, Note, Operation, Prune
+from labbench.session.operations import Finetune, Note, Operation, Prune, Unprune
 from labbench.session.session import Session
 from labbench.session.snapshot import Snapshot
 
@@ -83,6 +83,25 @@ def test_elsewhere_a_global_cut_may_be_shared_out_differently_but_not_be_another
     more = snapshot(row("a", nonzero=41), row("b", nonzero=60))
     assert verdict(old, more, away=True, changes=cut)[0] == Verdict.DIFFERS
     assert verdict(old, more, away=True, changes=(*cut, Prune(layers=("b",))))[0] == Verdict.WITHIN
+
+
+@pytest.mark.parametrize("change", [Prune(method="threshold"), Unprune()])
+def test_elsewhere_zeros_that_the_weights_decide_about_may_differ_a_little(change: Operation) -> None:
+    old, near, far = (snapshot(row(nonzero=nonzero, weights_loaded=100)) for nonzero in (50, 55, 56))
+    assert verdict(old, near, away=True, changes=(LOAD, Prune()))[0] == Verdict.DIFFERS
+    assert verdict(old, near, away=True, changes=(LOAD, change))[0] == Verdict.WITHIN
+    assert verdict(old, near, away=True, changes=(LOAD, change))[1].startswith("counts are near")
+    assert verdict(old, far, away=True, changes=(LOAD, change)) == (
+        Verdict.DIFFERS,
+        "conv1: nonzero 50, now 56 (5 may differ)",
+    )
+
+
+def test_elsewhere_another_filter_may_have_lost_all_of_its_weights() -> None:
+    old, near, far = (snapshot(row(filters_unique=count, channels_loaded=10)) for count in (9, 8, 7))
+    assert verdict(old, near, away=True)[0] == Verdict.DIFFERS
+    assert verdict(old, near, away=True, changes=(LOAD, Prune()))[0] == Verdict.WITHIN
+    assert verdict(old, far, away=True, changes=(LOAD, Prune()))[0] == Verdict.DIFFERS
 
 
 @pytest.mark.parametrize("away", [False, True])

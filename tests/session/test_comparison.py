@@ -119,6 +119,12 @@ def test_totals_say_what_differs_and_by_how_much() -> None:
     assert not any(line.words[0] in ("model", "data set") for line in lines)
 
 
+def test_what_is_the_same_as_far_as_it_is_shown_does_not_differ() -> None:
+    large = row(weights=1_000_000, weights_loaded=1_000_000, nonzero=1_000_000)
+    lines = layers(two(snapshot(large), snapshot(replace(large, nonzero=999_998))))
+    assert [(line.words[1], told(line)) for line in lines] == [("non-zero", ["1,000,000", "999,998 -2"])]
+
+
 def test_what_was_not_measured_is_a_dash_and_no_difference() -> None:
     lines = totals(two(snapshot(validation=0.9, test=0.9), snapshot(fingerprint="2", validation=0.9)))
     assert told(named(lines, "test")) == ["90.0 %", "–"]
@@ -130,7 +136,7 @@ def test_layers_are_listed_by_what_differs_in_them() -> None:
     after = snapshot(row("conv1", clusters=3, filters_unique=3, frozen=True), row("fc"), row("bn", 5, prunable=False))
     found = layers(two(before, after))
     assert [(line.words, told(line)) for line in found] == [
-        (("conv1", "clusters"), ["0", "3"]),
+        (("conv1", "clusters"), ["none", "3"]),
         (("conv1", "distinct"), ["100", "30 -70"]),
         (("conv1", "frozen"), ["no", "yes"]),
     ]

@@ -1,5 +1,7 @@
 """The tree of a history as rows: branches stand aside, the way to where one stands is straight, nothing is lost."""
 
+import random
+
 import pytest
 from session_examples import LOAD, finished, snapshot
 from test_session import session_doing, session_of
@@ -118,3 +120,25 @@ def test_a_history_of_thousands_of_steps_is_drawn() -> None:
     session = session_doing(LOAD, *[Freeze()] * 3000)
     assert len(rows(session)) == 3001
     assert not any(row.lines for row in rows(session))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_wherever_one_goes_every_point_is_there_once_below_what_it_was_made_from(seed: int) -> None:
+    chance = random.Random(seed)
+    session = session_doing(LOAD)
+    for _ in range(60):
+        points = [str(number) for number in session.tree.items]
+        operation = chance.choice((HALF, TRAIN, Undo(), Redo(), Jump(to=chance.choice(points)), Evaluate()))
+        try:
+            session.tree.check(operation)
+        except ValueError:
+            continue
+        session.append(session.seconds, finished(operation)[1])
+    found = [row for row in rows(session) if row.is_point]
+    order = [row.number for row in found]
+    assert sorted(order) == list(session.tree.items)
+    assert all(order.index(parent) < order.index(number) for number, parent in session.tree.parents.items() if parent)
+    first_column = [row.number for row in found if not row.lines]
+    assert tuple(first_column[: len(session.tree.numbers())]) == session.tree.numbers()
+    assert [row.number for row in found if row.sign == "▸"] == [session.tree.now]
+    assert [row.number for row in found if row.sign == "↶"] == [step.number for step in reversed(session.undone)]

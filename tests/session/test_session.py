@@ -6,6 +6,7 @@ from session_examples import EVENTS, HERE, LOAD, finished, snapshot
 
 from labbench.session.events import (
     AnyEvent,
+    Closed,
     Died,
     Failed,
     Finished,
@@ -171,3 +172,91 @@ def test_only_right_after_a_stopped_run_there_is_one_to_go_on_with() -> None:
     assert session.stopped == broken
     assert session_of(*finished(LOAD)).stopped is None
     assert Session().stopped is None
+
+
+TUNE = Finetune(epochs=5)
+
+
+def run_until(epochs: float, begin: int = 0) -> list[AnyEvent]:
+    """What a run says from an epoch on, up to somewhere in another."""
+    events: list[AnyEvent] = [Started(operation=TUNE)]
+    for epoch in range(begin + 1, 1 + int(epochs)):
+        events.append(Metric(name="step/loss", x=epoch - 0.5, y=1 / epoch))
+        events.append(Metric(name="validation/accuracy", x=epoch, y=epoch / 10))
+        events.append(Sparsity(epoch=epoch, nonzero={"conv1": 3}))
+    if epochs % 1:
+        events.append(Metric(name="step/loss", x=epochs, y=7.0))
+    return events
+
+
+@pytest.mark.parametrize(
+    "end", [[], [Died(error="killed")], [Closed()], [Ready(environment=HERE)], [Died(error="killed"), Closed()]]
+)
+def test_what_neither_ended_nor_failed_was_interrupted(end: list[AnyEvent]) -> None:
+    session = session_of(*finished(LOAD), *run_until(3.4), *end)
+    assert session.interrupted is not None
+    assert session.interrupted.operation == TUNE
+    assert session.interrupted.describe().endswith("was interrupted after epoch 3 of 5")
+    session.break_off()
+    session.append(90.0, finished(Note(text="what was that?"))[1])
+    assert session.interrupted
+    session.append(91.0, finished(HALF)[1])
+    assert session.interrupted is None
+
+
+@pytest.mark.parametrize("end", [finished(TUNE)[1], Failed(error="the loss became nan", operation=TUNE)])
+def test_what_ended_or_failed_was_not_interrupted(end: AnyEvent) -> None:
+    assert session_of(*finished(LOAD), *run_until(3.4), end, Died(error="killed")).interrupted is None
+
+
+def test_a_run_that_is_interrupted_once_more_is_as_far_as_it_came() -> None:
+    again: list[AnyEvent] = [*run_until(3.4), Died(error="killed"), Started(operation=TUNE)]
+    for more, measured in (
+        ([], 3),
+        ([Progress(phase="train", fraction=0.4, epoch=3)], 2),
+        ([Progress(phase="train", fraction=0.1, epoch=1), Metric(name="step/loss", x=0.1, y=1.0)], 0),
+    ):
+        session = session_of(*finished(LOAD), *again, *more, Died(error="killed"))
+        assert session.interrupted is not None
+        assert session.interrupted.measured == measured
+
+
+def test_what_was_done_again_and_refused_is_over() -> None:
+    session = session_of(*finished(LOAD), *run_until(2.4), Died(error="killed"), Started(operation=TUNE))
+    session.append(90.0, Failed(error="no such layer: nope", operation=HALF))
+    session.append(91.0, Failed(error="the loss became nan", operation=TUNE))
+    assert session.interrupted is None
+
+
+def test_other_operations_are_interrupted_without_an_epoch() -> None:
+    session = session_of(*finished(LOAD), Started(operation=HALF), Died(error="killed"))
+    assert session.interrupted is not None
+    assert session.interrupted.describe() == f"{HALF.describe()} was interrupted"
+    session = session_of(*finished(LOAD), Started(operation=TUNE), Died(error="killed"))
+    assert session.interrupted is not None
+    assert session.interrupted.describe().endswith("was interrupted in epoch 1")
+
+
+@pytest.mark.parametrize("begin", [0, 1, 3])
+def test_curves_of_a_run_that_goes_on_are_those_of_one_that_was_not_interrupted(begin: int) -> None:
+    before = [*finished(LOAD), *run_until(5), finished(TUNE)[1]]
+    whole = session_of(*before, *run_until(5), finished(TUNE)[1])
+    broken = [
+        *run_until(3 if begin == 3 else 3.4),
+        Died(error="killed"),
+        Ready(environment=HERE),
+        Restored(snapshot=snapshot()),
+    ]
+    session = session_of(*before, *broken, *run_until(5, begin), finished(TUNE)[1])
+    assert session.curves == whole.curves
+    assert session.runs == whole.runs == [0.0, 5.0]
+    twice = session_of(*before, *broken, *run_until(4.2, begin), Died(error="killed"), *run_until(5, begin))
+    assert twice.curves == whole.curves
+
+
+def test_another_run_after_an_interrupted_one_begins_where_that_broke_off() -> None:
+    other = Finetune(epochs=1)
+    events = [Started(operation=other), Metric(name="step/loss", x=1.0, y=0.5)]
+    session = session_of(*finished(LOAD), *run_until(2.5), Died(error="killed"), *events)
+    assert session.runs == [0.0, 2.5]
+    assert session.curves["step/loss"].points[-2:] == [(2.5, 7.0), (3.5, 0.5)]

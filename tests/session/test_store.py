@@ -44,10 +44,11 @@ def objects(store: Store) -> str:
 
 
 def test_what_was_put_is_read_and_stands_once(store: Store) -> None:
-    new = store.put("a", '{"one": 1}', [part("x"), part("y")])
-    assert store.put("b", "{}", [part("y"), part("z")]) < new
+    first, new = store.put("a", '{"one": 1}', [part("x"), part("y")])
+    assert store.put("b", "{}", [part("y"), part("z")])[1] < new
     entry = store.get("a")
     assert entry is not None
+    assert entry == first
     assert (entry.text, entry.here) == ('{"one": 1}', True)
     assert [(piece.names, store.checked(piece).read_bytes()) for piece in entry.pieces] == [part("x"), part("y")]
     assert objects(store) == "xyz"

@@ -147,6 +147,50 @@ def lenet_events():
     yield from done(Evaluate(), snapshot(shared, {**after, "test": accuracy(0.972, 0.92, 360)}))
 
 
+OPENING = Note(
+    text="# Zeros and time\n\nHalf of it goes. **Nothing** gets faster:\n\n- zeros are *stored*\n- and `multiplied`",
+    chapter="Zeros",
+)
+QUESTION = Note(
+    text="Now [90 %](https://example.org) of `fc1` and [@click=app.quit]x go.",
+    chapter="Too much",
+    ask="What will the accuracy be?",
+)
+CLOSING = Note(text="The end.", chapter="What remains")
+
+
+def taught_events():
+    """A lesson with chapters and a question: open, prune by half, ask, prune by 90 %, undo, finetune."""
+    rows = lenet_rows()
+    whole = snapshot(rows, {"validation": accuracy(0.983)})
+    half = snapshot(pruned(rows, 0.5), {"validation": accuracy(0.978)})
+    tenth = snapshot(pruned(rows, 0.9), {"validation": accuracy(0.42)})
+    yield 0.0, Ready(environment=ENVIRONMENT)
+    done = (
+        (LOAD, whole),
+        (OPENING, None),
+        (Prune(amount=0.5), half),
+        (QUESTION, None),
+        (Prune(amount=0.9), tenth),
+        (CLOSING, None),
+        (Undo(), half),
+    )
+    for number, (operation, made) in enumerate(done):
+        yield 2.0 * number + 1, Started(operation=operation)
+        yield 2.0 * number + 2, Finished(operation=operation, snapshot=made, seconds=1.0)
+    train = Finetune(epochs=5)
+    yield from finetune_events(train, 16.0, 5, 0.4)
+    yield 28.0, Finished(operation=train, snapshot=half, seconds=10.0)
+
+
+def taught_session(events=None):
+    """The lesson for a class, or what these events are."""
+    session = Session("a lesson for a class")
+    for seconds, event in taught_events() if events is None else events:
+        session.append(seconds, event)
+    return session
+
+
 def lenet_session(until=None):
     """The lesson as a session, or only its first events."""
     session = Session("a lesson")

@@ -8,6 +8,7 @@ from labbench.tui.situation import Playing, Situation
 
 NAMES = [action.name for action in ACTIONS]
 READY = Situation(worker="ready", model=True)
+HELD = Situation(worker="ready", model=True, file="a.jsonl", held="this session is open in another labbench (pid 7)")
 PLAYING = Situation(worker="ready", model=True, playing=Playing(3, 10, 1.0, False, False))
 
 
@@ -49,6 +50,12 @@ def test_help_has_every_action_of_its_mode():
         ("restart", READY, "alive"),
         ("prune", READY, ""),
         ("pause", PLAYING, ""),
+        ("prune", HELD, "open in another labbench (pid 7): w saves a copy and goes on there"),
+        ("note", HELD, "w saves a copy"),
+        ("undo", HELD, "w saves a copy"),
+        ("groups", HELD, ""),
+        ("export", HELD, ""),
+        ("save", HELD, ""),
     ],
 )
 def test_what_does_not_work_now_says_why(name, situation, word):
@@ -57,7 +64,9 @@ def test_what_does_not_work_now_says_why(name, situation, word):
     assert bool(word) == bool(sentence)
 
 
-@pytest.mark.parametrize("situation", [Situation(), READY, PLAYING, Situation(worker="ready", running="finetune")])
+@pytest.mark.parametrize(
+    "situation", [Situation(), READY, PLAYING, HELD, Situation(worker="ready", running="finetune")]
+)
 def test_the_footer_shows_a_few_keys_that_work(situation):
     shown_keys = footer(situation)
     assert 0 < len(shown_keys) <= FOOTER_KEYS

@@ -39,12 +39,13 @@ class Bench:
         record = Record()
         if session:
             record.session = session
-        self.asked = []
+        self.asked, self.offered = [], []
         self.desk = Desk(
             record,
             self.sent.append,
             lambda sentence, severity: self.said.append(sentence),
             lambda question, answer: self.asked.append((question, answer)),
+            lambda question, answer: self.offered.append((question, answer)),
         )
 
     def answer(self, yes):
@@ -389,3 +390,84 @@ def test_no_series_begins_while_something_runs(bench):
     bench.desk.perform_series("later", (Prune(),))
     assert bench.sent == [Finetune()]
     assert bench.desk.stepper is None
+
+
+RUN = Finetune(epochs=9)
+MIDDLE = (Started(operation=RUN), Sparsity(epoch=4, nonzero={"conv1": 3}))
+
+
+def test_a_run_that_died_with_its_worker_is_offered_again_once_the_model_is_back(bench):
+    bench.desk.perform(RUN)
+    bench.hear(*MIDDLE, Died(error="killed"), READY)
+    assert not bench.offered
+    bench.hear(Restored(snapshot=snapshot(ROWS)))
+    ((question, answer),) = bench.offered
+    assert question.startswith("finetune 9 epochs") and "after epoch 4 of 9" in question
+    answer(True)
+    assert bench.sent[-1] == RUN
+    bench.hear(MIDDLE[0], Died(error="killed again"), READY, Restored(snapshot=snapshot(ROWS)))
+    assert len(bench.offered) == 2
+    assert bench.sent[-1] != RUN
+
+
+def test_what_is_left_is_not_offered_again(bench):
+    bench.hear(*MIDDLE, Died(error="killed"), READY, Restored(snapshot=snapshot(ROWS)))
+    bench.offered.pop()[1](False)
+    assert RUN not in bench.sent
+    bench.hear(Died(error="killed again"), READY, Restored(snapshot=snapshot(ROWS)))
+    assert not bench.offered
+    bench.finish(Note(text="oh"))
+    bench.hear(Died(error="killed again"), READY, Restored(snapshot=snapshot(ROWS)))
+    assert not bench.offered
+
+
+def test_a_load_that_died_with_its_worker_is_offered_again():
+    bench = Bench()
+    bench.hear(READY)
+    bench.desk.perform(LOAD)
+    bench.hear(Started(operation=LOAD), Died(error="killed"), READY)
+    ((question, answer),) = bench.offered
+    assert question == "open lenet-5 on digits was interrupted. Go on?"
+    answer(True)
+    bench.finish(LOAD)
+    assert jsonl.read(bench.desk.record.path)[1].changes == (LOAD,)
+
+
+def test_a_step_of_a_recipe_that_is_done_again_is_that_step(bench):
+    bench.desk.stepper = Stepper(recipe.Recipe(title="lesson", steps=(RUN, Prune())))
+    bench.desk.step_recipe(onward=True)
+    bench.hear(*MIDDLE, Died(error="killed"), READY, Restored(snapshot=snapshot(ROWS)))
+    bench.offered.pop()[1](True)
+    bench.finish(RUN)
+    assert "next 2 of 2" in bench.desk.situation.recipe
+
+
+def test_what_another_labbench_records_is_looked_at_and_nothing_else(bench):
+    path = bench.desk.record.path
+    other = Bench()
+    other.hear(READY)
+    bench.hear(*MIDDLE)
+    other.desk.open_file(path)
+    assert "open in another labbench" in other.said[-1]
+    other.hear(Restored(snapshot=snapshot(ROWS)))
+    assert not other.offered, "it is running there"
+    other.sent.clear()
+    content = path.read_bytes()
+    for operation in (Prune(), Note(text="hm")):
+        other.desk.perform(operation)
+        assert "w saves a copy and goes on there" in other.said[-1]
+    assert not other.sent
+    assert path.read_bytes() == content
+    copy = path.with_name("copy.jsonl")
+    other.desk.save_as(copy)
+    other.desk.perform(Prune())
+    other.finish(Prune())
+    assert jsonl.read(copy)[1].changes == (LOAD, Prune())
+    assert path.read_bytes() == content
+
+
+def test_the_session_that_is_open_is_not_opened_again(bench):
+    record = bench.desk.record
+    bench.desk.open_file(record.path)
+    assert bench.desk.record is record
+    assert "is what is open here" in bench.said[-1]

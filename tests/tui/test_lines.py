@@ -17,7 +17,8 @@ from labbench.tui.widgets.status import bar, status
 from labbench.tui.widgets.totals import totals
 
 READY = Situation(worker="ready", model=True, file="2026-11-20-122221-lenet-5-digits.jsonl", recording=True)
-PLAYING = Situation(worker="ready", model=True, playing=Playing(80, 151, 2.0, True, False))
+HELD = Situation(worker="ready", model=True, file=READY.file, held="this session is open in another labbench (pid 7)")
+PLAYING = Situation(worker="ready", model=True, playing=Playing(80, 151, 2.0, True, False, step=10, steps=12))
 NUMBER = re.compile(r"\d[\d,.]*\d|\d")
 
 
@@ -25,6 +26,8 @@ NUMBER = re.compile(r"\d[\d,.]*\d|\d")
 @pytest.mark.parametrize("session", [lenet_session(), running_session(), resnet_session(), Session()])
 def test_heading_and_totals_fit_and_no_figure_is_cut(session, width):
     assert heading(session, READY, width).cell_len <= width
+    assert heading(session, HELD, width).cell_len <= width
+    assert "⊘" in heading(session, HELD, width).plain
     whole = set(NUMBER.findall(totals(session, 1000).plain))
     for line in totals(session, width).split():
         assert line.cell_len <= width
@@ -73,7 +76,7 @@ def test_the_status_tells_how_far_a_run_is():
         (Died(error="killed"), Situation(worker="gone"), "ctrl+r"),
         (Died(error="killed"), Situation(worker="restoring"), "restoring the session"),
         (Failed(error="no such\nlayer"), Situation(worker="ready"), "! no such layer"),
-        (None, PLAYING, "‖ paused ×2  80/151"),
+        (None, PLAYING, "‖ paused ×2  step 10 of 12"),
     ],
 )
 def test_the_status_tells_where_one_stands(event, situation, words):
@@ -109,4 +112,4 @@ def test_the_strip_shows_the_note_of_a_recording_and_the_step_of_a_recipe():
     recipe = Situation(worker="ready", recipe=f"lesson · next 2 of 3: {Prune().describe()}")
     assert strip(session, recipe, 80).plain == "recipe lesson · next 2 of 3: prune all layers to 50 % (magnitude)"
     assert len(strip(session, PLAYING, 20).plain.splitlines()) <= LINES
-    assert "⏎ reads it all" in strip(session, PLAYING, 26).plain
+    assert "⏎ reads it all" in strip(session, PLAYING, 22).plain

@@ -1,10 +1,13 @@
 """A record: the file begins with the first operation, and holds what the screen showed."""
 
+import errno
+import fcntl
+
 import pytest
 from fake_worker import ENVIRONMENT
 from sample import lenet_events, lenet_session
 
-from labbench.session.events import Ready, Started
+from labbench.session.events import Closed, Ready, Started
 from labbench.session.jsonl import BadFile, read
 from labbench.session.operations import Finetune
 from labbench.tui.record import Record
@@ -86,10 +89,66 @@ def test_a_broken_file_is_refused(tmp_path):
         Record.open(tmp_path / "bad.jsonl")
 
 
-def test_a_run_that_the_end_of_the_recording_cut_off_is_told(tmp_path):
+def test_a_run_that_the_end_of_the_recording_cut_off_is_known(tmp_path):
     record = Record(tmp_path / "a.jsonl")
     for event in [*EVENTS, Started(operation=Finetune(epochs=7))]:
         record.take(event)
-    record.close()
-    _, notice = Record.open(tmp_path / "a.jsonl")
-    assert notice.startswith("finetune 7 epochs") and "was not finished" in notice
+    record.close(in_order=False)
+    again, _ = Record.open(tmp_path / "a.jsonl")
+    again.take(Ready(environment=ENVIRONMENT))
+    assert again.session.running is None
+    assert again.session.interrupted.operation == Finetune(epochs=7)
+
+
+def test_a_file_says_at_its_end_whether_it_was_closed_in_order(tmp_path):
+    for in_order in (True, False):
+        record = Record(tmp_path / f"{in_order}.jsonl")
+        for event in EVENTS:
+            record.take(event)
+        record.close(in_order)
+        events = [event for _, event in read(record.path)[1].events]
+        assert (events[-1] == Closed()) is in_order
+
+
+def test_who_opens_what_another_records_looks_at_it_and_can_go_on_in_a_copy(tmp_path):
+    first = Record(tmp_path / "a.jsonl")
+    for event in EVENTS[:-2]:
+        first.take(event)
+    second, notice = Record.open(first.path)
+    assert second.held.startswith("this session is open in another labbench")
+    assert "w saves a copy" in notice
+    assert second.session.changes == first.session.changes
+    assert not second.recording
+    second.take(Ready(environment=ENVIRONMENT))
+    second.close()
+    with pytest.raises(FileExistsError, match="open in another labbench"):
+        second.save_as(first.path)
+    other = Record(tmp_path / "other.jsonl")
+    for event in EVENTS[:5]:
+        other.take(event)
+    with pytest.raises(FileExistsError, match="another labbench records there"):
+        second.save_as(other.path)
+    second.save_as(tmp_path / "b.jsonl")
+    assert second.recording and not second.held
+    for record in (first, second):
+        for event in EVENTS[-2:]:
+            record.take(event)
+    for record in (first, second):
+        assert read(record.path)[1].changes == lenet_session().changes
+    first.close()
+    third, _ = Record.open(first.path)
+    assert third.recording
+
+
+def test_without_locks_nothing_is_guarded(tmp_path, monkeypatch):
+    def unable(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unable)
+    for _ in range(2):
+        record, notice = Record(tmp_path / "a.jsonl"), ""
+        if record.path.exists():
+            record, notice = Record.open(record.path)
+        for event in EVENTS[:3]:
+            record.take(event)
+        assert record.recording and not record.held and not notice

@@ -12,11 +12,14 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
+from labbench.session.chapters import chapters
 from labbench.session.history import Row, rows
 from labbench.session.session import Session
 from labbench.tui.actions import bindings, footer
 from labbench.tui.situation import Situation
+from labbench.tui.widgets.big_figures import BigFigures
 from labbench.tui.widgets.caption import strip
+from labbench.tui.widgets.card import Card, Guess
 from labbench.tui.widgets.columns import LEGEND, Changes
 from labbench.tui.widgets.curves import KINDS, Curves
 from labbench.tui.widgets.heading import heading
@@ -43,7 +46,7 @@ class BenchScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("bench")]
     AUTO_FOCUS = "#table"
     HORIZONTAL_BREAKPOINTS = [(0, "-small"), (110, "-normal"), (160, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-high")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-high"), (34, "-tall")]
 
     def __init__(self, do: Callable[[str], None]) -> None:
         """`do` does an action of the registry, at once: the next key may already be for what it opens."""
@@ -52,6 +55,8 @@ class BenchScreen(Screen[None]):
         self.pane = "layers"
         self.table = LayerTable(id="table")
         self.picture = Curves(id="picture")
+        self.big = BigFigures(id="big")
+        self.card = Card(id="card")
         self._history = History(id="steps")
         self._prompt = Prompt(id="prompt")
         self._layers = Pane(id="layers", classes="pane")
@@ -78,6 +83,8 @@ class BenchScreen(Screen[None]):
                     yield self.picture
                 with Vertical(id="history", classes="pane"):
                     yield self._history
+        yield self.big
+        yield self.card
         yield self._lines["tasks"]
         yield self._lines["strip"]
         yield self._lines["status"]
@@ -95,12 +102,23 @@ class BenchScreen(Screen[None]):
         if version != self._version:
             self._version = version
             self._history.show(rows(session))
+        self._show_large(session, situation)
         self._lines["heading"].show(lambda width: heading(session, situation, width))
         self._lines["totals"].show(lambda width: totals(session, width))
         self._lines["tasks"].show(lambda width: tasks(session, width))
         self._lines["strip"].show(lambda width: strip(session, situation, width))
         self._lines["status"].show(lambda width: status(session, situation, width))
         self._show_choices()
+
+    def _show_large(self, session: Session, situation: Situation) -> None:
+        if self.has_class("-big"):
+            self.big.show(session)
+        if (playing := situation.playing) is None:
+            return
+        found = chapters(session)
+        title = f"{len(found)} · {found[-1].title}" if found else "Note"
+        self.card.show(playing, title)
+        self.set_class(self.card.told, "-told")
 
     @on(LayerTable.Changed)
     def _show_choices(self) -> None:
@@ -121,6 +139,26 @@ class BenchScreen(Screen[None]):
             self._layers.entitle(title)
 
     # parts
+
+    def toggle_big(self) -> None:
+        """A few figures in large instead of the panes, or the panes again."""
+        self.toggle_class("-big")
+        self.card.fit()
+        if self.has_class("-big"):
+            self.big.show(self._session)
+        elif not self.card.asking:
+            self.call_after_refresh(self.show_pane, self.pane)
+
+    @on(Guess.Left)
+    def _answered(self) -> None:
+        if self.has_class("-big"):
+            self.set_focus(None)
+        else:
+            self.show_pane(self.pane)
+
+    @on(Guess.Passed)
+    def _passed(self, event: Guess.Passed) -> None:
+        self._do(event.action)
 
     def choose_curves(self, kind: str) -> None:
         """Show another picture; in a small terminal, its pane."""

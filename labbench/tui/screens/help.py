@@ -41,6 +41,13 @@ TERMS: tuple[tuple[str, str], ...] = (
     ("recalibrate", "measure the means and variances of batch norms anew, which no longer fit what was cut."),
     ("session", "everything that happened, written to a file as it happens; opening it continues it."),
     ("play", "watch a recorded session in these screens; nothing is computed."),
+    ("note", "words in a session, in Markdown: a player pauses there and shows them in large."),
+    ("chapter", "begins at a note with a title and reaches to the next one; c in a player lists them."),
+    (
+        "prediction",
+        "what the class answers to a note's question; the next step that has the figure says who was close.",
+    ),
+    ("take over", "a recording, as far as it was played, becomes a live bench with a session file of its own."),
     ("replay", "do a session's operations again and compare the figures."),
     ("recipe", "a list of operations written by hand, in TOML; the bench steps through it."),
 )

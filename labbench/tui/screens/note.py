@@ -8,24 +8,37 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static, TextArea
 
+from labbench.session.catalogue import knobs_of
+from labbench.session.check import convert
 from labbench.session.operations import Note
+from labbench.tui.choice import Choice
 from labbench.tui.screens.confirm import Confirm
 from labbench.tui.screens.dialog import Buttons, Dialog
 
 LONGEST = 20_000  # characters of a note, as the operation says
+FIGURES = next(knob.choices for knob in knobs_of(Note) if knob.name == "figure")
+LINES = (
+    ("chapter", "chapter", 60, "its title, where one begins here"),
+    ("ask", "question", 200, "what the class predicts before the next step"),
+)
+"""Field, label, most characters, and what it is for."""
 
 
 class NoteForm(ModalScreen[Note | None]):
-    """Dismisses with a note, or None. Enter makes a new line; ctrl+o saves."""
+    """Dismisses with a note, or None. In the text enter makes a new line; in the other fields it saves, as ctrl+o."""
 
     DEFAULT_CSS = """
     NoteForm { align: center middle; }
     NoteForm Dialog { height: 80%; max-height: 24; max-width: 90; }
     NoteForm TextArea { height: 1fr; border: none; padding: 0; }
+    NoteForm .field { height: 1; }
+    NoteForm .field Static { width: 10; text-style: bold; }
+    NoteForm Input { width: 1fr; background: $surface; padding: 0 1; }
     NoteForm #state { height: 1; color: $text-muted; }
     NoteForm #state.-wrong { color: $text-error; text-style: bold; }
     """
@@ -37,9 +50,16 @@ class NoteForm(ModalScreen[Note | None]):
     def compose(self) -> ComposeResult:
         """The text, how long it may be, and the buttons."""
         with Dialog("Note · a remark in the session, shown as a caption when it is played"):
-            yield TextArea(tab_behavior="focus", compact=True)
+            yield TextArea(tab_behavior="focus", compact=True, placeholder="Words; Markdown is shown as such.")
+            for name, label, longest, purpose in LINES:
+                with Horizontal(classes="field"):
+                    yield Static(label, markup=False)
+                    yield Input(compact=True, placeholder=purpose, max_length=longest, id=name)
+            with Horizontal(classes="field"):
+                yield Static("figure", markup=False)
+                yield Choice(FIGURES, "accuracy", id="figure")
             yield Static("", id="state", markup=False)
-            yield Buttons(("save", "Save"), ("cancel", "Cancel"), hint="ctrl+o save · esc cancel · tab to the buttons")
+            yield Buttons(("save", "Save"), ("cancel", "Cancel"), hint="ctrl+o save · esc cancel · tab to the fields")
 
     def on_mount(self) -> None:
         """Type at once."""
@@ -57,11 +77,18 @@ class NoteForm(ModalScreen[Note | None]):
             state.add_class("-wrong")
             self.query_one(TextArea).focus()
         else:
-            self.dismiss(Note(text=text))
+            lines = {name: self.query_one(f"#{name}", Input).value.strip() for name, *_ in LINES}
+            figure = self.query_one(Choice).value if lines["ask"] else "accuracy"
+            note: Note = convert({"op": "note", "text": text, "figure": figure, **lines}, Note)
+            self.dismiss(note)
 
     def action_cancel(self) -> None:
         """Dismiss with nothing."""
         self.dismiss(None)
+
+    @on(Input.Submitted)
+    def _entered(self) -> None:
+        self.action_save()
 
     @on(TextArea.Changed)
     def _typed(self) -> None:

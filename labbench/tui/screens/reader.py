@@ -9,6 +9,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from labbench.tui.screens.dialog import Buttons, Dialog
+from labbench.tui.widgets.card import worded
 
 
 class Reader(ModalScreen[None]):
@@ -22,16 +23,21 @@ class Reader(ModalScreen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "close", "Close")]
 
-    def __init__(self, title: str, text: str) -> None:
+    def __init__(self, title: str, text: str, note: bool = False) -> None:
+        """`note` says that the text is a note, which is Markdown."""
         super().__init__()
         self._title = title
         self._text = text
+        self._note = note
 
     def compose(self) -> ComposeResult:
         """The text above one button."""
         with Dialog(self._title):
             with VerticalScroll():
-                yield Static(self._text, classes="text", markup=False)
+                if self._note:
+                    yield worded(self._text)
+                else:
+                    yield Static(self._text, classes="text", markup=False)
             yield Buttons(("close", "Close"), hint="↑↓ scroll · esc close")
 
     def on_mount(self) -> None:

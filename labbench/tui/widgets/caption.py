@@ -17,9 +17,11 @@ def strip(session: Session, situation: Situation, width: int) -> Text:
     if situation.recipe:
         text.append("recipe ", "bold").append(situation.recipe)
     read_now = session.steps and isinstance(session.steps[-1].operation, Note)
+    if situation.playing and situation.playing.told:  # it stands in large
+        return text
     if not situation.playing and not (situation.recipe and read_now):
         return text
-    note = latest_note(session)
+    note = words_of(latest_note(session))
     if text and note:
         text.append("\n")
     lines = [line for paragraph in note.splitlines() for line in textwrap.wrap(paragraph, max(width - 2, 8)) or [""]]
@@ -30,6 +32,15 @@ def strip(session: Session, situation: Situation, width: int) -> Text:
     for number, line in enumerate(shown):
         text.append("✎ " if number == 0 else "\n  ", "bold").append(line)
     return text
+
+
+def words_of(note: str) -> str:
+    """A note without its Markdown."""
+    if not note:
+        return note
+    from labbench.tui.prose import plain  # the first picture needs no parser
+
+    return plain(note)
 
 
 def latest_note(session: Session) -> str:

@@ -25,7 +25,11 @@ def heading(session: Session, situation: Situation, width: int) -> Text:
 
 
 def _record(session: Session, situation: Situation, room: int) -> str:
-    done = plural(len(session.steps), "operation")
+    done = situation.clock or plural(len(session.steps), "operation")
+    if situation.held:
+        name = situation.file
+        sign, ways = "⊘", [f"⊘ {name} · read only: {situation.held}", f"⊘ {name} · read only", "⊘ read only"]
+        return next((words for words in ways if len(words) <= room), sign)
     if situation.playing:
         sign, name = "▶", situation.file or session.title or "recording"
     elif situation.recording:

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -170,10 +171,10 @@ def _wrapped(place: int, row: Row, marked: bool, digits: int, width: int) -> lis
     found = [(place, kind, lead.ljust(width - len(right)) + right)]
     found += [(place, kind, " " * indent + below + second)] if second else []
     for remark in row.remarks:
-        wrapped = textwrap.wrap(_whole(remark), max(room - 2, 8), max_lines=2, placeholder="…")
         found += [
-            (place, "remark", " " * indent + below + ("· " if n == 0 else "  ") + text.replace(UNBROKEN, " "))
-            for n, text in enumerate(wrapped)
+            (place, "remark", " " * indent + below + ("  " if n else "· ") + text)
+            for n, text in enumerate(_folded(remark, room - 2, room - 2))
+            if text
         ]
     return found
 
@@ -187,6 +188,7 @@ def _whole(words: str) -> str:
     return " ".join(words.split()).replace(" %", f"{UNBROKEN}%")
 
 
+@lru_cache(maxsize=4096)
 def _folded(words: str, first: int, second: int) -> tuple[str, str]:
     """Words in two lines of these widths; what does not fit ends in a sign."""
     words = _whole(words)

@@ -33,7 +33,9 @@ def status(session: Session, situation: Situation, width: int) -> Text:
     if isinstance(session.problem, Failed):
         return text.append("! ", "bold").append(" ".join(session.problem.error.split()))
     begin = "ready: . does the first step" if situation.recipe else "ready: o opens a model"
-    return text.append(_last(session) or ("" if situation.playing else begin))
+    if situation.playing:
+        return text.append(_last(session).partition(" ")[2])  # its number was said
+    return text.append(_last(session) or begin)
 
 
 def bar(fraction: float, width: int = BAR) -> str:
@@ -83,4 +85,5 @@ def _last(session: Session) -> str:
 
 def _playing(session: Session, playing: Playing) -> str:
     how = "■ end" if playing.ended else "‖ paused" if playing.paused else "▶ playing"
-    return f"{how} ×{playing.speed:g}  {playing.position}/{playing.total}"
+    chapter = f"chapter {playing.chapter} of {playing.chapters} · " if playing.chapters else ""
+    return f"{how} ×{playing.speed:g}  {chapter}step {playing.step} of {playing.steps}"

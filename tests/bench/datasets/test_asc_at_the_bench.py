@@ -10,7 +10,7 @@ from labbench.bench.apply import Tools, apply
 from labbench.bench.dataset import Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.datasets.asc import SCENES
-from labbench.bench.finetune import batches
+from labbench.bench.finetune import batches, gathered
 from labbench.bench.run import set_up
 from labbench.bench.state import Data, State
 from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Prune
@@ -54,7 +54,8 @@ def test_a_model_learns_scenes_is_pruned_by_35_percent_and_learns_again(data: Da
 
 def test_spectrograms_move_in_time_and_never_in_frequency(data: Data, opened: State) -> None:
     run = set_up(Finetune(batch_size=60, augment=True), opened)
-    ((x, y),) = batches(run)
+    (pick,) = batches(run)
+    x, y = gathered(run, pick)
     originals, labels = data.on(torch.device("cpu"))["train"]
     assert x.dtype == torch.float32 and x.shape[1:] == SHAPE
     order = torch.randperm(len(originals), generator=torch.Generator().manual_seed(run.operation.seed))

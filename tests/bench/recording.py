@@ -1,0 +1,99 @@
+"""What recording costs a training: `python tests/bench/recording.py` trains without it and with it, in turn.
+
+With it, every event goes the whole way, which is that of two processes otherwise: encoded, decoded, taken into a
+session, written to its file; and the run is kept for the case of an interruption, as a worker keeps it.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from side_by_side import Timed, arguments, show, side_by_side
+
+from labbench import folders
+from labbench.bench.apply import Tools, apply
+from labbench.bench.checkpoints import Cache
+from labbench.bench.dataset import Reading
+from labbench.bench.datasets import DATASETS
+from labbench.bench.rescue import Rescue
+from labbench.bench.state import Data, State
+from labbench.session.events import Finished, Started
+from labbench.session.jsonl import VERSION, Header, Writer, decode_event, encode
+from labbench.session.operations import Finetune, Load
+from labbench.session.session import Session
+from labbench.session.thinning import Thinning
+
+CASES = (("lenet-300-100", "digits", 60), ("lenet-5", "digits", 16), ("resnet-20", "digits", 3))
+
+
+def opened(model: str, dataset: str) -> State:
+    """A model of the catalogue on its data."""
+    images = DATASETS[dataset].read(Reading(folders.data()))
+    tools = Tools(lambda name, options, side: Data(name, images, DATASETS[name].flip, side))
+    return apply(Load(model=model, dataset=dataset, device="cpu"), None, tools).state
+
+
+class Recorder:
+    """Everything that is done for one recorded run, and how long that took: time of the thread, whatever else runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.seconds = self.keeping = 0.0
+        self.session = Session()
+        self.session.thinning = Thinning()
+        self.cache = Cache(folder, 10**9)
+        (folder / "run.jsonl").unlink(missing_ok=True)
+        self.writer = Writer(folder / "run.jsonl", Header(labbench=VERSION))
+        self.began = time.perf_counter()
+
+    def take(self, event: Any) -> None:
+        """One event, from the worker to the file."""
+        began, now = time.thread_time(), time.perf_counter()
+        heard = decode_event(encode(event))
+        self.session.append(now - self.began, heard)
+        self.writer.write(now - self.began, heard)
+        self.seconds += time.thread_time() - began
+
+    def keep(self, paused: Any) -> None:
+        """The run, as a worker keeps it. What is timed here leaves out the copies that are made of it before."""
+        began = time.thread_time()
+        self.cache.put_under_way("run", paused)
+        self.keeping += time.thread_time() - began
+
+
+def sides(state: State, operation: Finetune, folder: Path, shares: list[str]) -> dict[str, Callable[[], object]]:
+    """Training alone, and recorded."""
+    tools = Tools(lambda name, options, side: state.data)
+
+    def recorded() -> None:
+        began, recorder = time.thread_time(), Recorder(folder)
+        recorder.take(Started(operation=operation))
+        rescue = Rescue(write=recorder.keep)
+        apply(operation, state, Tools(tools.data, recorder.take, rescue=rescue))
+        recorder.take(Finished(operation=operation))
+        recorder.writer.close()
+        whole = time.thread_time() - began
+        shares.append(
+            f"of {whole:.2f} s of this thread: {recorder.seconds / whole:.2%} events "
+            f"({len(recorder.session.events)} recorded), {recorder.keeping / whole:.2%} keeping the run"
+        )
+
+    return {"training": partial(apply, operation, state, tools), "training, recorded": recorded}
+
+
+def cases(options: argparse.Namespace) -> Iterator[Timed]:
+    """One for each model."""
+    with tempfile.TemporaryDirectory() as folder:
+        for model, dataset, epochs in CASES:
+            state, shares = opened(model, dataset), list[str]()
+            both = sides(state, Finetune(epochs=epochs), Path(folder), shares)
+            yield side_by_side(f"{model} on {dataset}, {epochs} epochs", both, options.rounds)
+            print("\n".join(f"    {line}" for line in shares[1:]))
+
+
+if __name__ == "__main__":
+    options = arguments(__doc__, rounds=7).parse_args()
+    show(options, cases(options))

@@ -1,0 +1,283 @@
+"""A run that is interrupted and done again ends as one that was not, and has lost no more than the epoch it was in."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from bench_examples import Small, do, noise, restore_of, state_of
+from test_resume import Counting, Dropping, each_run, worked_on
+
+from labbench.bench.apply import Applied, Tools, apply
+from labbench.bench.checkpoints import RUNS, Cache
+from labbench.bench.errors import BenchError, Stopped
+from labbench.bench.measure import fingerprint
+from labbench.bench.paused import Paused, read, save
+from labbench.bench.rescue import Rescue
+from labbench.bench.state import State
+from labbench.bench.timeline import Timeline
+from labbench.session.events import Metric, Progress, Sparsity
+from labbench.session.operations import PLAIN, AnyOperation, Finetune, Load, Note, Prune
+
+LOAD = Load(model="lenet-300-100", dataset="digits", device="cpu")
+
+
+def tune(**settings: Any) -> Finetune:
+    """A run that computes as it is written: what is tried out first may come out otherwise the next time."""
+    return Finetune(**({**PLAIN} | settings))
+
+
+TUNE = tune(epochs=3, batch_size=50, lr=0.02)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Place:
+    """Where one run is kept."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.kept: list[int] = []
+
+    def write(self, paused: Paused) -> None:
+        save(paused, self.path)
+        self.kept.append(paused.measured)
+
+    @property
+    def rescue(self) -> Rescue:
+        return Rescue(lambda: read(self.path), self.write, share=1e9, first=0.0)
+
+
+def run(state: State, operation: Finetune, place: Place, until: float = 1e9) -> tuple[Applied, list[Any]]:
+    """Do it, until so many epochs are measured and the next has begun."""
+    events: list[Progress | Metric | Sparsity] = []
+
+    def hear(event: Progress | Metric | Sparsity) -> None:
+        if isinstance(event, Metric) and event.name == "train/loss" and event.x > until:
+            raise Killed
+        events.append(event)
+
+    applied = apply(operation, state, Tools(lambda name, options, side: state.data, hear, rescue=place.rescue))
+    return applied, events
+
+
+def figures(events: list[Any]) -> dict[tuple[str, float], float | None]:
+    return {(one.name, one.x): one.y for one in events if isinstance(one, Metric) and one.name != "step/loss"}
+
+
+@each_run
+def test_an_interrupted_run_ends_as_one_that_was_not(small: Small, how: dict[str, Any], tmp_path: Path) -> None:
+    state, place = worked_on(small()), Place(tmp_path / "run")
+    operation = tune(epochs=4, batch_size=40, **how)
+    whole, expected = run(state, operation, Place(tmp_path / "whole"))
+    known: dict[Any, Any] = {}
+    for epochs in (1, 3):
+        with pytest.raises(Killed):
+            run(state, operation, place, epochs)
+    assert place.kept == [1, 2, 3]
+    made, events = run(state, operation, place)
+    assert place.kept == [1, 2, 3, 4]
+    assert made.operation == whole.operation == operation
+    assert fingerprint(made.state) == fingerprint(whole.state)
+    assert made.state.accuracy == whole.state.accuracy
+    assert made.remarks == ("went on after epoch 3, where it was interrupted", *whole.remarks)
+    known = figures(events)
+    assert {x for _, x in known} == {4}
+    assert known == {key: value for key, value in figures(expected).items() if key in known}
+    assert events[0].note == "goes on after epoch 3, where it was interrupted"
+
+
+def test_a_stopped_and_a_resumed_run_can_be_interrupted_too(tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = state_of(Dropping(), noise((1, 4, 4)))
+    whole = do(state, tune(epochs=4, batch_size=8, lr=0.1))
+    broken = tune(epochs=4, batch_size=8, lr=0.1, steps=7)  # of 3 in an epoch
+    for operation, begin in ((broken, state), (Finetune(resume=True), do(state, broken))):
+        place = Place(tmp_path / str(operation.resume))
+        expected, points = run(begin, operation, Place(tmp_path / "whole"))
+        (tmp_path / "whole").unlink()
+        with pytest.raises(Killed):
+            run(begin, operation, place, 1.5)
+        made, others = run(begin, operation, place)
+        assert made.operation == expected.operation
+        assert fingerprint(made.state) == fingerprint(expected.state)
+        assert made.remarks[1:] == expected.remarks
+        assert figures(others).items() < figures(points).items()
+        last = made.state
+    assert fingerprint(last) == fingerprint(whole)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_run_whose_front_end_is_gone_goes_on_where_it_was_stopped(keep: Any, tmp_path: Path) -> None:
+    """Whoever stopped it never heard what came of it, and asks for the same once more."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = state_of(Dropping(), noise((1, 4, 4)))
+    operation = tune(epochs=3, batch_size=8, lr=0.1, keep=keep)
+    total = Counting(math.inf)
+    tools = Tools(lambda name, options, side: state.data, stopped=total)
+    whole = apply(operation, state, tools)
+    for looks in range(4, total.calls, 5):
+        place = Place(tmp_path / str(looks))
+        try:
+            stopped = apply(operation, state, replace(tools, stopped=Counting(looks), rescue=Rescue(write=place.write)))
+        except Stopped:  # before any step
+            continue
+        made, _ = run(state, operation, place)
+        assert made.operation == operation
+        assert fingerprint(made.state) == fingerprint(whole.state), looks
+        if stopped.state.paused:
+            assert made.remarks[0].startswith("went on ")
+            assert made.remarks[1:] == whole.remarks
+
+
+@pytest.mark.parametrize("wrong", ["another operation", "another model", "another optimizer", "broken"])
+def test_what_cannot_be_used_is_left_alone(small: Small, wrong: str, tmp_path: Path) -> None:
+    operation = tune(epochs=2, batch_size=40)
+    state, place = small(), Place(tmp_path / "run")
+    expected, _ = run(state, operation, Place(tmp_path / "whole"))
+    with pytest.raises(Killed):
+        run(state, operation, place, 1)
+    found = read(place.path)
+    assert found is not None
+    match wrong:
+        case "another operation":
+            save(replace(found, operation=tune(epochs=3)), place.path)
+        case "another model":
+            save(replace(found, weights={"fc.weight": torch.zeros(3)}), place.path)
+        case "another optimizer":
+            save(replace(found, optimizer={"state": {}, "param_groups": []}), place.path)
+        case _:
+            place.path.write_bytes(place.path.read_bytes()[:-50])
+    made, _ = run(state, operation, place)
+    assert fingerprint(made.state) == fingerprint(expected.state)
+    assert made.remarks == expected.remarks
+
+
+@pytest.mark.parametrize("slow", [1, 2, 8])
+def test_keeping_costs_no_more_than_its_share_of_the_time(monkeypatch: pytest.MonkeyPatch, slow: int) -> None:
+    """Slow: a disk or another program makes it take so many times as long."""
+    now = 0.0
+    busy = 0.0
+    monkeypatch.setattr("labbench.bench.rescue.time.perf_counter", lambda: now)
+    monkeypatch.setattr("labbench.bench.rescue.time.thread_time", lambda: busy)
+    written = []
+
+    def write(paused: Paused) -> None:
+        nonlocal now, busy
+        now, busy = now + 0.02 * slow, busy + 0.02
+        written.append(now)
+
+    rescue = Rescue(write=write)
+    rescue.begin()
+    while now < 100:
+        now += 0.3  # an epoch
+        rescue.keep(lambda: None)  # type: ignore[arg-type, return-value]
+    assert written[0] == pytest.approx(1.2 + 0.02 * slow)
+    assert (len(written) - 1) * 0.02 <= 100 * 0.005
+    assert (len(written) - 1) * 0.02 * slow <= 100 * 0.01
+    assert len(written) > 40 / max(slow, 2)
+
+
+# At the timeline
+
+
+def same(state: State) -> State:
+    return state
+
+
+class Bench:
+    """A timeline that is killed after so many epochs of its next run, and the one that follows it."""
+
+    def __init__(self, tools: Tools, folder: Path) -> None:
+        self.tools, self.epochs = tools, 1e9
+        self.timeline = Timeline(Cache(folder, 10**9))
+        self.timeline._rescue = self._eager  # type: ignore[method-assign]
+
+    def _eager(self, operation: AnyOperation, state: State | None) -> Rescue:
+        return replace(Timeline._rescue(self.timeline, operation, state), share=1e9, first=0.0)
+
+    def hear(self, event: Any) -> None:
+        if isinstance(event, Metric) and event.name == "train/loss" and event.x > self.epochs:
+            raise Killed
+
+    def do(self, *operations: AnyOperation) -> Applied:
+        for operation in operations:
+            applied = self.timeline.do(operation, replace(self.tools, report=self.hear), same)
+        return applied
+
+    def killed(self, operation: AnyOperation, epochs: int) -> "Bench":
+        self.epochs = epochs
+        with pytest.raises(Killed):
+            self.do(operation)
+        other = Bench(self.tools, self.timeline.cache.store.folder)
+        other.timeline.restore(restore_of(self.timeline), self.tools, same)
+        return other
+
+
+def files(folder: Path) -> list[str]:
+    return [path.suffix for path in folder.rglob("*.run")]
+
+
+def test_the_same_operation_at_the_same_point_goes_on_and_nothing_of_it_stays(tools: Tools, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    whole = Bench(tools, tmp_path / "whole").do(LOAD, Prune(), TUNE)
+    bench = Bench(tools, folder)
+    bench.do(LOAD, Prune())
+    bench = bench.killed(TUNE, 1).killed(TUNE, 2)
+    bench.do(Note(text="what was that?"))
+    applied = bench.do(TUNE)
+    assert applied.remarks[0] == "went on after epoch 2, where it was interrupted"
+    assert fingerprint(applied.state) == fingerprint(whole.state)
+    assert files(folder) == [".run"], "nobody has heard yet that it is done"
+    bench.do(Note(text="done"))
+    assert files(folder) == []
+
+
+def test_who_hears_that_a_run_failed_or_ended_and_does_it_again_begins_anew(tools: Tools, tmp_path: Path) -> None:
+    bench = Bench(tools, tmp_path)
+    bench.do(LOAD, TUNE)
+    bench.timeline.tree.now = 1
+    assert not any("interrupted" in remark for remark in bench.do(TUNE).remarks)
+    bench.timeline.settle()
+    assert files(tmp_path) == []
+    with pytest.raises(BenchError, match="loss became"):
+        bench.do(Finetune(lr=1e20, epochs=2))
+    bench.do(Note(text="oh"))
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "operation"),
+    [
+        ((Prune(amount=0.4),), TUNE),
+        ((), TUNE),
+        ((Prune(),), msgspec.structs.replace(TUNE, seed=1)),
+        ((Prune(),), msgspec.structs.replace(TUNE, epochs=4)),
+    ],
+)
+def test_anything_else_begins_anew(tools: Tools, tmp_path: Path, before: Any, operation: Finetune) -> None:
+    bench = Bench(tools, tmp_path)
+    bench.do(LOAD, Prune())
+    bench.killed(TUNE, 1)
+    other = Bench(tools, tmp_path)
+    assert not any("interrupted" in remark for remark in other.do(LOAD, *before, operation).remarks)
+
+
+def test_runs_that_nobody_comes_back_to_make_room(small: Small, tmp_path: Path) -> None:
+    paused = do(small(), tune(epochs=2, batch_size=40, steps=3)).paused
+    assert paused is not None
+    cache = Cache(tmp_path, 10**9)
+    for number in range(RUNS + 3):
+        cache.put_under_way(f"{number:02}", paused)
+    assert len(files(tmp_path)) == RUNS
+    assert cache.get_under_way(f"{RUNS + 2:02}") is not None
+    assert cache.get_under_way("00") is None
+    cache.drop_under_way("03")
+    assert cache.get_under_way("03") is None

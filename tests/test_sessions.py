@@ -272,8 +272,9 @@ def test_a_lesson_has_chapters_questions_and_a_task_that_is_left_to_do(name: str
     assert isinstance(session.steps[-1].operation, Task)
     (task,) = outcomes(session)
     assert task.goals and not task.met_at
+    of_the_machine = (b'"event":"progress"', b'"name":"step/loss"')  # the more of them the longer it took
     lines = (FOLDER / f"{name}.jsonl").read_bytes().splitlines()
-    assert sum(len(line) for line in lines if b'"event":"progress"' not in line) < 150_000  # those are of the machine
+    assert sum(len(line) for line in lines if not any(mark in line for mark in of_the_machine)) < 150_000
 
 
 def test_labbench_check_says_that_the_tasks_of_the_lessons_are_not_met(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from typing import get_args
 
 import msgspec
 
-from labbench.session.events import AnyEvent, Environment
+from labbench.session.events import AnyEvent, Closed, Environment
 from labbench.session.jsonl import VERSION, Header, Writer, parse, read
 from labbench.session.measures import LayerMeasures, LayerScan, Measures, Scanned, Timing
 from labbench.session.operations import PLAIN, Cluster, Finetune
@@ -124,7 +124,7 @@ def test_a_file_of_the_first_version_means_what_it_meant(tmp_path: Path) -> None
     header, session, notice = parse(tmp_path / "old.jsonl", FIRST)
     assert (header.labbench, header.title, notice) == (1, "LeNet-5 on digits: prune, freeze, bring back", "")
     kinds = {type(event).__name__.lower() for _, event in session.events}
-    assert kinds == EVENTS.keys() - {"probed", "previewed", "grouped", "exported"}  # the rest were not, or never are
+    assert kinds == EVENTS.keys() - {"probed", "closed", "previewed", "grouped", "exported"}  # not then, or never
     assert session.snapshot and session.snapshot.macs == 2_293_000
     row = session.snapshot.row("conv1")
     assert row and (row.inputs_zero, row.weights_unique) == (None, None)  # not counted then
@@ -139,6 +139,7 @@ def test_a_file_of_the_first_version_goes_on_in_this_one(tmp_path: Path) -> None
     file = tmp_path / "old.jsonl"
     file.write_bytes(FIRST)
     before = parse(file, FIRST)[1].events
-    Writer(file, None).close()
+    with Writer(file, None) as writer:
+        writer.write(10.0, Closed())
     header, session, _ = read(file)
-    assert (header.labbench, session.events) == (VERSION, before)
+    assert (header.labbench, session.events) == (VERSION, [*before, (10.0, Closed())])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from labbench.session.comparison import subject
 from labbench.session.history import Row
 from labbench.session.operations import Jump, Name, Note
+from labbench.session.scan_report import table
 from labbench.session.session import Session
 from labbench.tui.screens.compare import MOST, CompareScreen
 from labbench.tui.screens.name import NameForm
@@ -13,6 +14,8 @@ from labbench.tui.words import rate, times
 
 if TYPE_CHECKING:
     from labbench.tui.app import LabbenchApp
+
+TABLE = 74  # columns of a table that is read: what an 80-column terminal leaves it
 
 
 def go(app: "LabbenchApp") -> None:
@@ -59,6 +62,8 @@ def told_in_full(row: Row, session: Session) -> str:
             else []
         )
         parts.append("\n".join(facts))
+    if row.step and row.step.event.scanned:
+        parts.append("\n".join(table(row.step.event.scanned, width=TABLE)))
     return "\n\n".join(filter(None, (*parts, *row.remarks)))
 
 

@@ -12,8 +12,11 @@ from stub import app_on, settled
 from labbench import folders
 from labbench.session.events import Finished, Started
 from labbench.session.history import rows
-from labbench.session.operations import Finetune, Jump, Name, Note, Prune
+from labbench.session.measures import LayerScan, Scanned
+from labbench.session.operations import Finetune, Jump, Load, Name, Note, Prune, Scan
+from labbench.session.session import Session
 from labbench.tui.actions import ACTIONS
+from labbench.tui.pointing import told_in_full
 from labbench.tui.screens.compare import CompareScreen
 from labbench.tui.screens.name import NameForm
 from labbench.tui.screens.other import OtherForm
@@ -260,3 +263,14 @@ async def test_a_recording_can_be_compared_too_and_its_points_are_only_looked_at
         await until(pilot, lambda: any("this is a recording" in one.message for one in app._notifications))
         await pilot.press("d")
         await until(pilot, lambda: isinstance(app.screen, CompareScreen))
+
+
+def test_a_scan_is_read_with_its_table():
+    session = Session()
+    found = Scanned(top1=0.9, layers=(LayerScan(layers=("conv1",), amounts=(0.3,), top1=(0.42,)),))
+    for event in (
+        Finished(operation=Load(model="m", dataset="d"), snapshot=snapshot(lenet_rows())),
+        Finished(operation=Scan(), scanned=found),
+    ):
+        session.append(0, event)
+    assert "conv1" in told_in_full(rows(session)[-1], session) and "42.0" in told_in_full(rows(session)[-1], session)

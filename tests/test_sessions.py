@@ -393,7 +393,7 @@ def test_lesson_7_the_same_budget_is_not_the_same_network() -> None:
     for snapshot, counts in ((shared, (5, 12)), (shared_tuned, (5, 12)), (smallest, (5, 12)), (any_cut, (5, 12))):
         assert tuple(row.filters_unique for row in prunable(snapshot)[:2]) == counts
     at_once = accuracies([smallest, shared, any_cut])
-    assert at_once[0] > at_once[1] + 0.1 > at_once[2] + 0.2  # "missed least, costs more, costs most"
+    assert at_once[0] > at_once[1] + 0.05 > at_once[2] + 0.2  # "missed least, costs more, costs most"
     before, *later = accuracies([dense, smallest_tuned, shared_tuned, any_tuned])
     assert abs(later[0] - later[1]) < 5 / 360 and min(later[:2]) > before - 0.03 and later[2] < min(later[:2]) - 0.03
     assert shared_tuned.macs == dense.macs and work(smallest) == work(any_cut) < 0.15  # "all still computed"

@@ -348,10 +348,8 @@ def test_lesson_4_a_scan_of_single_layers_turns_the_order_round() -> None:
     stream = ("layer2.0.conv2", "layer2.0.shortcut", "layer2.1.conv2")
     assert seemed[outer][0] > cut.top1 - 0.03 and seemed[inner][0] < cut.top1 - 0.06  # "next to nothing", "about ten"
     assert was[stream][0] < cut.top1 - 0.2 and was[inner][0] > cut.top1 - 0.03  # "turned round"
+    assert was[stream][1] < 0.35  # "three answers in four are wrong"
     last = ("layer3.0.conv2", "layer3.0.shortcut", "layer3.1.conv2")
-    told = [seemed[inner], seemed[outer], seemed[last[-1:]], was[inner], was[stream], was[last]]
-    words = notes(lesson(4)).replace("*", "")
-    assert [pair for pair in told if f"{100 * pair[0]:.1f} and {100 * pair[1]:.1f} %" not in words] == []
     assert seemed[last[-1:]][1] > cut.top1 - 0.02 and 0.09 < cut.top1 - was[last][1] < 0.16  # "twelve points"
     _, fallen, tuned = accuracies(made(lesson(4)))
     alone = [was[(f"layer{stage}.{block}.conv1",)][1] for stage in (2, 3) for block in (0, 1)]

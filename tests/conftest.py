@@ -8,8 +8,6 @@ import pytest
 from labbench.client import PATIENT
 
 os.environ |= PATIENT  # before torch is imported: the machine may be shared
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core for each of the processes that share the tests
 
 
 @pytest.fixture(autouse=True)

@@ -25,8 +25,8 @@ class Host(App):
 
 
 async def until(pilot, condition):
-    """Wait until it is so; fail after a while."""
-    for _ in range(200):
+    """Wait until it is so; fail after a while that is long enough for a busy machine."""
+    for _ in range(1500):
         if condition():
             return
         await pilot.pause(0.02)

@@ -298,11 +298,6 @@ class Cache:
         self.store.use(f"{key}{RUN}")
         return found
 
-    def drop_run(self, key: str) -> None:
-        """Forget a run."""
-        with suppress(OSError):
-            self.store.drop(f"{key}{RUN}")
-
     def put_under_way(self, key: str, paused: Paused) -> None:
         """Keep a run under way; those that nobody came back to go. A folder that cannot be written costs epochs.
 

@@ -12,7 +12,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from labbench.bench.errors import Stopped
-from labbench.bench.writing import whole
+from labbench.session.writing import whole
 
 SILENCE = 20.0  # seconds without a byte, after which a server is given up
 GLANCE = 0.1  # seconds between two looks at the stop

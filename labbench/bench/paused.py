@@ -9,9 +9,9 @@ import msgspec
 import torch
 from torch import Tensor
 
-from labbench.bench.writing import whole
 from labbench.session.operations import Finetune
 from labbench.session.snapshot import Accuracy
+from labbench.session.writing import whole
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from labbench.bench.dataset import Dataset, Images, Reading
 from labbench.bench.errors import Stopped
-from labbench.bench.writing import whole
 from labbench.session.events import Progress
+from labbench.session.writing import whole
 
 FORMAT = 1
 FOLDER = "cached"

@@ -7,7 +7,6 @@ import re
 import shutil
 import stat
 import struct
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from labbench.session.keys import keys_of
 from labbench.session.operations import Finetune
 from labbench.session.session import Session
 from labbench.session.store import RUN, Broken, Entry, Piece, Store
+from labbench.session.writing import whole
 
 ENDING = ".labbench.zip"
 CONTENTS, SESSION = "labbench.json", "session.jsonl"
@@ -106,8 +106,7 @@ def pack(file: Path, kept: Store, to: Path) -> tuple[Session, Checkpoints]:
         wanted = [key + end for key in dict.fromkeys(keys_of(session).values()) for end in ("", RUN)]
         entries = {key: entry for key in wanted if (entry := _whole(kept, key))}
         found = checkpoints_of(session, entries)
-        with tempfile.TemporaryDirectory(dir=to.absolute().parent, prefix=f".{to.name}.") as folder:
-            part = Path(folder) / to.name
+        with whole(to) as part:
             with zipfile.ZipFile(part, "w") as out:
                 _add(out, CONTENTS, msgspec.json.encode(Contents(name=name)))
                 _add(out, SESSION, content)
@@ -124,7 +123,6 @@ def pack(file: Path, kept: Store, to: Path) -> tuple[Session, Checkpoints]:
                 digest = _digest(part)
                 sealed.seek(-SEAL, os.SEEK_END)
                 sealed.write(digest)
-            os.replace(part, to)
     return session, found
 
 

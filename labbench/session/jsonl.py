@@ -2,8 +2,6 @@
 its line number; nothing in a file is ever executed."""
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -32,6 +30,7 @@ from labbench.session.session import Session
 from labbench.session.spread import Tolerance
 from labbench.session.thinning import Thinning
 from labbench.session.versions import upgraded_event
+from labbench.session.writing import whole
 
 VERSION = 2  # of the files that are written; all before are read, as labbench.session.versions says
 
@@ -143,16 +142,10 @@ def keep_tolerance(path: Path, tolerance: Tolerance) -> None:
     first, _, rest = path.read_bytes().partition(b"\n")
     _read_header(path, first)
     header = msgspec.json.decode(first) | {"tolerance": msgspec.to_builtins(tolerance, str_keys=True)}
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as made:
-        try:
-            made.write(encode(header) + rest)
-            made.flush()
-            os.fsync(made.fileno())
-            shutil.copymode(path, made.name)
-            os.replace(made.name, path)
-        except BaseException:
-            os.unlink(made.name)
-            raise
+    with whole(path) as part, part.open("wb") as made:
+        made.write(encode(header) + rest)
+        made.flush()
+        os.fsync(made.fileno())
 
 
 class Writer:
@@ -200,13 +193,11 @@ class Writer:
         """Make the file that is there one that can be added to."""
         _drop_cut_line(self._file)
         if content := _upgrade(self._file):
-            path = self.path.resolve()
-            beside = path.with_name(f"{path.name}.new")
-            made = beside.open("w+b")
-            lock.take(made)  # before it has the name under which others look for it
-            made.write(content)
-            made.flush()
-            beside.replace(path)
+            with whole(self.path.resolve()) as part:
+                made = part.open("r+b")
+                lock.take(made)  # before it has the name under which others look for it
+                made.write(content)
+                made.flush()
             self._file.close()
             self._file = made
         self._file.seek(0, os.SEEK_END)

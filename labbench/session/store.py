@@ -15,8 +15,10 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from labbench.session.writing import PART, whole
+
 LIMIT = 4 * 2**30  # bytes of checkpoints that labbench keeps: 90 states of a ResNet-18 that have nothing in common
-OBJECT, ENTRY, PART = ".safetensors", ".json", ".part"
+OBJECT, ENTRY = ".safetensors", ".json"
 RUN = ".run"  # behind the name of a state: the run that was stopped and left it
 ROOM = 0.9  # of the limit is left full when it was reached, so that not every state has to look for room
 OFTEN = 8  # a store is measured again when an eighth of its limit was written: others write, too
@@ -323,10 +325,5 @@ def _files(folder: Path) -> Iterator[tuple[Path, int, float]]:
 
 def write(path: Path, content: bytes) -> None:
     """Write a file that is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
-    try:
+    with whole(path) as part:
         part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """What the app remembers from one run to the next: the theme, and the last values of every form."""
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from msgspec import Struct
 from labbench.session.catalogue import knobs_of
 from labbench.session.check import BadInput, operation_from, wrong
 from labbench.session.operations import OPERATIONS, AnyOperation, Finetune, Load
+from labbench.session.writing import whole
 
 THEME = "textual-dark"
 FORGOTTEN = frozenset({"layers", "amounts", "ks", "filters", "steps", "text", "sha256", "code_sha256", "resume"})
@@ -75,11 +75,5 @@ class Settings:
 
     def save(self) -> None:
         """Write the file in one step, so that no reader sees half of it; where that cannot be, go without."""
-        part = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError), whole(self._path) as part:
             part.write_bytes(msgspec.json.format(msgspec.json.encode(self._remembered), indent=2))
-            part.replace(self._path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from labbench.bench import writing
+from labbench.session import writing
 
 
 def test_the_file_appears_when_it_is_written_and_not_before(tmp_path):

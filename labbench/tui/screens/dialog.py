@@ -1,9 +1,44 @@
 """The frame of every screen that lies over the bench: a border with a title, the content, one line of buttons."""
 
+from typing import ClassVar, Generic, TypeVar
+
+from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.screen import ModalScreen
 from textual.widgets import Button, Static
+
+Result = TypeVar("Result")
+
+
+class SmallForm(ModalScreen[Result | None], Generic[Result]):
+    """A few fields, a line `#state` that judges them, and buttons named after actions: "save", which whoever fills it
+    with fields says, and "cancel". Dismisses with what was filled in, or None."""
+
+    DEFAULT_CSS = """
+    SmallForm { align: center middle; }
+    SmallForm Input { background: $surface; padding: 0 1; }
+    SmallForm #state { height: auto; color: $text-muted; }
+    SmallForm #state.-wrong { color: $text-error; text-style: bold; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
+
+    def action_cancel(self) -> None:
+        """Dismiss with nothing."""
+        self.dismiss(None)
+
+    def judge(self, problem: str, remark: str = "") -> None:
+        """Say what is wrong, or, where nothing is, this."""
+        state = self.query_one("#state", Static)
+        state.set_class(bool(problem), "-wrong")
+        state.update(Content(f"✗ {problem}" if problem else remark))
+
+    @on(Button.Pressed)
+    async def _pressed(self, event: Button.Pressed) -> None:
+        event.stop()
+        await self.run_action(str(event.button.id))
 
 
 class Dialog(Vertical):

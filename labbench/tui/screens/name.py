@@ -1,33 +1,25 @@
 """Where a point of the history gets its name."""
 
-from typing import ClassVar
-
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.content import Content
-from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Static
+from textual.widgets import Input, Static
 
 from labbench.session.check import BadInput, operation_from
 from labbench.session.operations import Name
 from labbench.session.session import Step
 from labbench.session.tree import Tree
-from labbench.tui.screens.dialog import Buttons, Dialog
+from labbench.tui.screens.dialog import Buttons, Dialog, SmallForm
 
 RULE = "a name begins with a letter; letters, digits, blanks, _ . - follow; at most 40 in all"
 
 
-class NameForm(ModalScreen[Name | None]):
+class NameForm(SmallForm[Name]):
     """Dismisses with what names the point, or None."""
 
     DEFAULT_CSS = """
-    NameForm { align: center middle; }
-    NameForm Input { background: $surface; padding: 0 1; margin-top: 1; }
-    NameForm #state { height: auto; min-height: 2; color: $text-muted; padding-bottom: 1; }
-    NameForm #state.-wrong { color: $text-error; text-style: bold; }
+    NameForm Input { margin-top: 1; }
+    NameForm #state { min-height: 2; padding-bottom: 1; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
 
     def __init__(self, tree: Tree[Step], point: int) -> None:
         super().__init__()
@@ -47,19 +39,9 @@ class NameForm(ModalScreen[Name | None]):
         self.query_one(Input).focus()
         self._judge()
 
-    def action_cancel(self) -> None:
-        """Dismiss with nothing."""
-        self.dismiss(None)
-
-    @on(Button.Pressed)
-    def _pressed(self, event: Button.Pressed) -> None:
-        if event.button.id == "save":
-            self._save()
-        else:
-            self.action_cancel()
-
     @on(Input.Submitted)
-    def _save(self) -> None:
+    def action_save(self) -> None:
+        """Dismiss with the operation, or say what is wrong with the name."""
         given = self._given()
         if isinstance(given, Name):
             self.dismiss(given)
@@ -85,10 +67,7 @@ class NameForm(ModalScreen[Name | None]):
         return given
 
     def _judge(self, submitted: bool = False) -> None:
-        given, state = self._given(), self.query_one("#state", Static)
+        given = self._given()
+        problem = given if isinstance(given, str) else ""
         empty = not self.query_one(Input).value.strip() and not submitted
-        wrong = isinstance(given, str) and not empty
-        state.set_class(wrong, "-wrong")
-        state.update(
-            Content(f"✗ {given}" if wrong else RULE if isinstance(given, str) else "jump finds it by this name")
-        )
+        self.judge("" if empty else problem, RULE if problem else "jump finds it by this name")

@@ -9,16 +9,14 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.content import Content
-from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Static, TextArea
+from textual.widgets import Input, Static, TextArea
 
 from labbench.session.catalogue import knobs_of
 from labbench.session.check import convert
 from labbench.session.operations import Note
 from labbench.tui.choice import Choice
 from labbench.tui.screens.confirm import Confirm
-from labbench.tui.screens.dialog import Buttons, Dialog
+from labbench.tui.screens.dialog import Buttons, Dialog, SmallForm
 
 LONGEST = 20_000  # characters of a note, as the operation says
 FIGURES = next(knob.choices for knob in knobs_of(Note) if knob.name == "figure")
@@ -29,23 +27,18 @@ LINES = (
 """Field, label, most characters, and what it is for."""
 
 
-class NoteForm(ModalScreen[Note | None]):
+class NoteForm(SmallForm[Note]):
     """Dismisses with a note, or None. In the text enter makes a new line; in the other fields it saves, as ctrl+o."""
 
     DEFAULT_CSS = """
-    NoteForm { align: center middle; }
     NoteForm Dialog { height: 80%; max-height: 24; max-width: 90; }
     NoteForm TextArea { height: 1fr; border: none; padding: 0; }
     NoteForm .field { height: 1; }
     NoteForm .field Static { width: 10; text-style: bold; }
-    NoteForm Input { width: 1fr; background: $surface; padding: 0 1; }
-    NoteForm #state { height: 1; color: $text-muted; }
-    NoteForm #state.-wrong { color: $text-error; text-style: bold; }
+    NoteForm Input { width: 1fr; }
+    NoteForm #state { height: 1; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+o", "save", "Save"),
-        Binding("escape", "cancel", "Cancel"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+o", "save", "Save")]
 
     def compose(self) -> ComposeResult:
         """The text, how long it may be, and the buttons."""
@@ -68,13 +61,11 @@ class NoteForm(ModalScreen[Note | None]):
     def action_save(self) -> None:
         """Dismiss with the note; an empty one is refused."""
         text = self.query_one(TextArea).text.strip()
-        problem = "✗ a note needs at least one word" if not text else ""
+        problem = "a note needs at least one word" if not text else ""
         if len(text) > LONGEST:
-            problem = f"✗ {len(text):,} characters; a note has at most {LONGEST:,}"
+            problem = f"{len(text):,} characters; a note has at most {LONGEST:,}"
         if problem:
-            state = self.query_one("#state", Static)
-            state.update(Content(problem))
-            state.add_class("-wrong")
+            self.judge(problem)
             self.query_one(TextArea).focus()
         else:
             lines = {name: self.query_one(f"#{name}", Input).value.strip() for name, *_ in LINES}
@@ -82,41 +73,25 @@ class NoteForm(ModalScreen[Note | None]):
             note: Note = convert({"op": "note", "text": text, "figure": figure, **lines}, Note)
             self.dismiss(note)
 
-    def action_cancel(self) -> None:
-        """Dismiss with nothing."""
-        self.dismiss(None)
-
     @on(Input.Submitted)
     def _entered(self) -> None:
         self.action_save()
 
     @on(TextArea.Changed)
     def _typed(self) -> None:
-        state = self.query_one("#state", Static)
-        state.remove_class("-wrong")
-        state.update("")
-
-    @on(Button.Pressed)
-    def _pressed(self, event: Button.Pressed) -> None:
-        if event.button.id == "save":
-            self.action_save()
-        else:
-            self.action_cancel()
+        self.judge("")
 
 
-class PathForm(ModalScreen[Path | None]):
+class PathForm(SmallForm[Path]):
     """Dismisses with the path of a file to be written, or None. Asks before a file is replaced.
 
     `formats` says which endings there may be, and what the file then is; without it any ending will do."""
 
     DEFAULT_CSS = """
-    PathForm { align: center middle; }
     PathForm Dialog { max-width: 100; width: 96%; }
-    PathForm Input { background: $surface; padding: 0 1; margin-top: 1; }
-    PathForm #state { height: auto; min-height: 2; color: $text-muted; padding-bottom: 1; }
-    PathForm #state.-wrong { color: $text-error; text-style: bold; }
+    PathForm Input { margin-top: 1; }
+    PathForm #state { min-height: 2; padding-bottom: 1; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
 
     def __init__(self, title: str, initial: str, formats: Mapping[str, str] = MappingProxyType({})) -> None:
         super().__init__()
@@ -138,19 +113,9 @@ class PathForm(ModalScreen[Path | None]):
         path.cursor_position = len(path.value)
         self._judge()
 
-    def action_cancel(self) -> None:
-        """Dismiss with nothing."""
-        self.dismiss(None)
-
-    @on(Button.Pressed)
-    def _pressed(self, event: Button.Pressed) -> None:
-        if event.button.id == "save":
-            self._save()
-        else:
-            self.action_cancel()
-
     @on(Input.Submitted)
-    def _save(self) -> None:
+    def action_save(self) -> None:
+        """Dismiss with the path; one that is there is asked about, one that cannot be is not taken."""
         problem, _ = target(self.query_one(Input).value, self._formats)
         path = Path(self.query_one(Input).value).expanduser()
         if problem:
@@ -167,10 +132,7 @@ class PathForm(ModalScreen[Path | None]):
 
     @on(Input.Changed)
     def _judge(self) -> None:
-        problem, remark = target(self.query_one(Input).value, self._formats)
-        state = self.query_one("#state", Static)
-        state.set_class(bool(problem), "-wrong")
-        state.update(Content(f"✗ {problem}" if problem else remark))
+        self.judge(*target(self.query_one(Input).value, self._formats))
 
 
 def target(text: str, formats: Mapping[str, str]) -> tuple[str, str]:

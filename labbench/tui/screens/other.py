@@ -1,37 +1,30 @@
 """Which model of another session shall be compared."""
 
 from pathlib import Path
-from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.content import Content
-from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Static
+from textual.widgets import Input, Static
 
 from labbench.session.comparison import Subject
 from labbench.session.jsonl import BadFile
 from labbench.session.named import named_point
 from labbench.tui import sources
 from labbench.tui.menu import Line, Menu
-from labbench.tui.screens.dialog import Buttons, Dialog
+from labbench.tui.screens.dialog import Buttons, Dialog, SmallForm
 
 HINT = "a session ends in .jsonl; FILE is where it stands, FILE@3 or FILE@dense another point of it"
 
 
-class OtherForm(ModalScreen[Subject | None]):
+class OtherForm(SmallForm[Subject]):
     """Dismisses with the model, or None. Enter takes the session of the list, or the path that was typed."""
 
     DEFAULT_CSS = """
-    OtherForm { align: center middle; }
     OtherForm Dialog { width: 90; height: auto; max-height: 22; }
     OtherForm Menu { height: auto; max-height: 10; min-height: 3; }
-    OtherForm Input { background: $surface; padding: 0 1; margin: 0 1; }
-    OtherForm #state { height: auto; min-height: 2; padding: 0 1 1 1; color: $text-muted; }
-    OtherForm #state.-wrong { color: $text-error; text-style: bold; }
+    OtherForm Input { margin: 0 1; }
+    OtherForm #state { min-height: 2; padding: 0 1 1 1; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -45,15 +38,11 @@ class OtherForm(ModalScreen[Subject | None]):
                 yield Menu("recent sessions", lines)
             yield Input(placeholder="or a path: session.jsonl, session.jsonl@3", compact=True)
             yield Static(HINT, id="state", markup=False)
-            yield Buttons(("take", "Compare"), ("cancel", "Cancel"), hint="enter · tab next · esc cancel")
+            yield Buttons(("save", "Compare"), ("cancel", "Cancel"), hint="enter · tab next · esc cancel")
 
     def on_mount(self) -> None:
         """Choose, or type at once."""
         self.query_one(Menu if self._recent else Input).focus()
-
-    def action_cancel(self) -> None:
-        """Dismiss with nothing."""
-        self.dismiss(None)
 
     @on(Menu.Entered)
     def _entered(self) -> None:
@@ -65,12 +54,10 @@ class OtherForm(ModalScreen[Subject | None]):
     def _submitted(self) -> None:
         self._take(self.query_one(Input).value.strip())
 
-    @on(Button.Pressed)
-    def _pressed(self, event: Button.Pressed) -> None:
+    def action_save(self) -> None:
+        """Dismiss with what was typed, or with the session of the list."""
         typed = self.query_one(Input).value.strip()
-        if event.button.id == "cancel":
-            self.dismiss(None)
-        elif typed or not self._recent:
+        if typed or not self._recent:
             self._take(typed)
         else:
             self._entered()
@@ -81,9 +68,7 @@ class OtherForm(ModalScreen[Subject | None]):
                 raise ValueError("type the path of a session")
             found, _ = named_point(text)
         except (BadFile, ValueError) as error:
-            state = self.query_one("#state", Static)
-            state.update(Content(f"✗ {error}"))
-            state.add_class("-wrong")
+            self.judge(str(error))
             self.app.bell()
         else:
             self.dismiss(found)

@@ -1,19 +1,14 @@
 """Where a task is set: its name, its goals, and what to do in words. Says where the model stands while one types."""
 
-from typing import ClassVar
-
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.content import Content
-from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Static
+from textual.widgets import Input, Static
 
 from labbench.session.check import BadInput, operation_from
 from labbench.session.goals import FIGURES, goals_of
 from labbench.session.operations import AnyOperation, Task
 from labbench.session.snapshot import Snapshot
-from labbench.tui.screens.dialog import Buttons, Dialog
+from labbench.tui.screens.dialog import Buttons, Dialog, SmallForm
 
 FIELDS = {
     "name": "name",
@@ -22,18 +17,14 @@ FIELDS = {
 }
 
 
-class TaskForm(ModalScreen[AnyOperation | None]):
+class TaskForm(SmallForm[AnyOperation]):
     """Dismisses with a task, or None."""
 
     DEFAULT_CSS = """
-    TaskForm { align: center middle; }
     TaskForm Dialog { max-width: 100; width: 96%; }
-    TaskForm Input { background: $surface; padding: 0 1; }
-    TaskForm #state { height: auto; min-height: 3; padding: 1 0; }
-    TaskForm #state.-wrong { color: $text-error; text-style: bold; }
+    TaskForm #state { min-height: 3; padding: 1 0; color: $foreground; }
     TaskForm #figures { height: auto; color: $text-muted; padding-bottom: 1; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
 
     def __init__(self, snapshot: Snapshot | None, last: Task | None = None) -> None:
         """`snapshot` is the model now; `last` the task that stands in the form at first."""
@@ -62,19 +53,9 @@ class TaskForm(ModalScreen[AnyOperation | None]):
         self.query_one("#goals", Input).focus()
         self._judge()
 
-    def action_cancel(self) -> None:
-        """Dismiss with nothing."""
-        self.dismiss(None)
-
-    @on(Button.Pressed)
-    def _pressed(self, event: Button.Pressed) -> None:
-        if event.button.id == "save":
-            self._save()
-        else:
-            self.action_cancel()
-
     @on(Input.Submitted)
-    def _save(self) -> None:
+    def action_save(self) -> None:
+        """Dismiss with the task, or ring: what is wrong stands there already."""
         try:
             self.dismiss(self._typed())
         except BadInput:
@@ -82,16 +63,13 @@ class TaskForm(ModalScreen[AnyOperation | None]):
 
     @on(Input.Changed)
     def _judge(self) -> None:
-        state = self.query_one("#state", Static)
         try:
             goals = goals_of(self._typed())
         except BadInput as error:
-            state.add_class("-wrong")
-            state.update(Content(f"✗ {error}"))
+            self.judge(str(error))
         else:
-            state.remove_class("-wrong")
             now = [goal.state(self._snapshot) if self._snapshot else goal.describe() for goal in goals]
-            state.update(Content(f"now: {' · '.join(now)}"))
+            self.judge("", f"now: {' · '.join(now)}")
 
     def _typed(self) -> Task:
         """The task as it was typed. Raises `BadInput`."""

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hosting import seen, type_in, until
+from hosting import Host, seen, type_in, until
 from sample import lenet_rows, lenet_session, pruned, snapshot
 from stub import app_on, settled
 
@@ -274,3 +274,9 @@ def test_a_scan_is_read_with_its_table():
     ):
         session.append(0, event)
     assert "conv1" in told_in_full(rows(session)[-1], session) and "42.0" in told_in_full(rows(session)[-1], session)
+
+
+async def test_the_form_for_another_session_fits_a_small_terminal(tmp_path):
+    app = Host(OtherForm(tmp_path))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "another point of it" in " ".join(seen(app).replace("│", " ").split()))

@@ -20,7 +20,7 @@ class OtherForm(SmallForm[Subject]):
     """Dismisses with the model, or None. Enter takes the session of the list, or the path that was typed."""
 
     DEFAULT_CSS = """
-    OtherForm Dialog { width: 90; height: auto; max-height: 22; }
+    OtherForm Dialog { width: 90; max-width: 100%; height: auto; max-height: 22; }
     OtherForm Menu { height: auto; max-height: 10; min-height: 3; }
     OtherForm Input { margin: 0 1; }
     OtherForm #state { min-height: 2; padding: 0 1 1 1; }

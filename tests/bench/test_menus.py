@@ -69,6 +69,7 @@ def test_every_entry_has_a_title_and_every_knob_a_line_of_help(kind: str, entry:
             "texts",
             "ints",
             "floats",
+            "lists",
             "map",
             "counts",
             "options",

@@ -8,6 +8,7 @@ import pytest
 from labbench import cli, folders
 from labbench.session import jsonl, recipe
 from labbench.session.operations import (
+    PLAIN,
     AnyOperation,
     Cluster,
     Evaluate,
@@ -25,14 +26,14 @@ from labbench.session.session import Session
 STEPS: tuple[AnyOperation, ...] = (
     Load(model="lenet-5", dataset="digits"),
     Note(text="train first"),
-    Finetune(epochs=1, batch_size=128, seed=1),
+    Finetune(**PLAIN, epochs=1, batch_size=128, seed=1),
     Freeze(layers=("conv1",)),
     Prune(layers=("fc*",), amount=0.8),
     Undo(),
     Redo(),
     Prune(layers=("conv2",), method="random-filters", amount=0.3),
     Cluster(layers=("conv2",), k=8),
-    Finetune(epochs=1, batch_size=128, optimizer="adam", lr=0.001),
+    Finetune(**PLAIN, epochs=1, batch_size=128, optimizer="adam", lr=0.001),
     Evaluate(),
 )
 

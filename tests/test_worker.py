@@ -1,7 +1,9 @@
 """The real worker in its own process, spoken to line by line as a front end does."""
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +18,7 @@ import pytest
 from PIL import Image
 
 from labbench.client import worker_command
+from labbench.session import store
 from labbench.session.events import (
     EXPORT_FORMATS,
     AnyEvent,
@@ -224,7 +227,7 @@ def test_only_the_newest_preview_is_answered_and_changes_nothing(pipe: Pipe) -> 
 
 def test_a_session_goes_on_in_another_worker_with_and_without_checkpoints(tmp_path: Path) -> None:
     first = Pipe(tmp_path)
-    done = [LENET, Finetune(epochs=1), Prune(amount=0.5), Freeze(layers=("fc1",)), Cluster(layers=("fc2",))]
+    done = [LENET, Finetune(**PLAIN, epochs=1), Prune(amount=0.5), Freeze(layers=("fc1",)), Cluster(layers=("fc2",))]
     answers = [first.ask(operation) for operation in done]
     marks = tuple(answer.snapshot.fingerprint for answer in answers)
     first.ask(Undo())
@@ -236,8 +239,7 @@ def test_a_session_goes_on_in_another_worker_with_and_without_checkpoints(tmp_pa
     assert second.ask(Redo()).snapshot == answers[4].snapshot
     assert [second.ask(Undo()).snapshot.fingerprint for _ in range(4)] == list(marks[3::-1])
     assert second.end() == 0
-    for file in (tmp_path / "checkpoints").iterdir():
-        file.unlink()
+    shutil.rmtree(tmp_path / "checkpoints")
     third = Pipe(tmp_path)
     restored = third.ask(back)
     assert restored.recomputed == 4 and restored.snapshot.fingerprint == marks[3]
@@ -299,7 +301,11 @@ def test_a_killed_worker_ends_the_pipe_and_leaves_no_half_written_checkpoint(tmp
     for line in pipe.process.stdout:
         json.loads(line)
     assert pipe.process.wait(timeout=60) == -number
-    assert [file.suffix for file in (tmp_path / "checkpoints").iterdir()] == [".safetensors"]
+    kept = store.Store(tmp_path / "checkpoints")
+    entries = [store.decode(file.read_bytes()) for file in (kept.folder / "states").glob("*.json")]
+    assert entries
+    for piece in (piece for entry in entries for piece in entry.pieces):
+        assert hashlib.sha256(kept.object_path(piece.object).read_bytes()).hexdigest() == piece.object
     pipe.process.stdout.close()
     assert pipe.process.stdin
     pipe.process.stdin.close()

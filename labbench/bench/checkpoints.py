@@ -334,7 +334,8 @@ class Cache:
         for name, tensor in tensors.items():
             before, piece = self._last.get(name, (None, None))
             if tensor.nbytes < SMALL:
-                small[name] = tensor.detach().cpu().clone()  # views of one tensor cannot lie in one file
+                # views of one tensor cannot lie in one file
+                small[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             elif before is not None and piece and same_bits(before, tensor) and self.store.has(piece):
                 yield piece
             else:

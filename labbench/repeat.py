@@ -92,7 +92,10 @@ def _kept(file: Path, steps: Sequence[Figures]) -> str:
     tolerance = tolerance_of(steps)
     if not tolerance:
         return "nothing to keep: a spread takes at least two seeds and an accuracy"
-    keep_tolerance(file, tolerance)
+    try:
+        keep_tolerance(file, tolerance)
+    except OSError as error:
+        return f"{file} cannot carry the spread: {error.strerror or error}"
     say(f"{file} now carries the spread of {len(tolerance)} steps")
     return ""
 

@@ -29,7 +29,7 @@ from labbench.bench.state import Kept, State
 from labbench.session.keys import UNKNOWN
 from labbench.session.operations import Load
 from labbench.session.snapshot import Accuracy
-from labbench.session.store import RUN, Entry, Part, Piece, Store
+from labbench.session.store import RUN, UNDER_WAY, Entry, Part, Piece, Store
 
 FORMAT = 1
 RECORD = "labbench"  # the key in the metadata
@@ -319,7 +319,7 @@ class Cache:
             self._under_way(key).unlink(missing_ok=True)
 
     def _under_way(self, key: str) -> Path:
-        return self.store.folder / "runs" / f"{key}{RUN}"
+        return self.store.folder / UNDER_WAY / f"{key}{RUN}"
 
     def _put(self, key: str, text: str, tensors: Mapping[str, Tensor]) -> None:
         with suppress(OSError):

@@ -137,15 +137,18 @@ def _read_header(path: Path, line: bytes) -> Header:
 def keep_tolerance(path: Path, tolerance: Tolerance) -> None:
     """Write accuracies over seeds into the header of a session file; the rest of it stays as it is, byte by byte.
 
-    The file is replaced in one step. Raises `BadFile` where it is no session, `OSError` where it cannot be written.
+    The file is replaced in one step. Raises `BadFile` where it is no session, `InUse` where another labbench records
+    there, or another `OSError`.
     """
-    first, _, rest = path.read_bytes().partition(b"\n")
-    _read_header(path, first)
-    header = msgspec.json.decode(first) | {"tolerance": msgspec.to_builtins(tolerance, str_keys=True)}
-    with whole(path) as part, part.open("wb") as made:
-        made.write(encode(header) + rest)
-        made.flush()
-        os.fsync(made.fileno())
+    with path.open("r+b") as there:
+        lock.take(there)
+        first, _, rest = there.read().partition(b"\n")
+        _read_header(path, first)
+        header = msgspec.json.decode(first) | {"tolerance": msgspec.to_builtins(tolerance, str_keys=True)}
+        with whole(path) as part, part.open("wb") as made:
+            made.write(encode(header) + rest)
+            made.flush()
+            os.fsync(made.fileno())
 
 
 class Writer:

@@ -19,6 +19,8 @@ from labbench.session.writing import PART, whole
 
 LIMIT = 4 * 2**30  # bytes of checkpoints that labbench keeps: 90 states of a ResNet-18 that have nothing in common
 OBJECT, ENTRY = ".safetensors", ".json"
+PARTS = ("states", "objects")  # folders of what is kept
+UNDER_WAY = "runs"  # the folder of runs that somebody may come back to, after a kill: whoever trains writes them
 RUN = ".run"  # behind the name of a state: the run that was stopped and left it
 ROOM = 0.9  # of the limit is left full when it was reached, so that not every state has to look for room
 OFTEN = 8  # a store is measured again when an eighth of its limit was written: others write, too
@@ -218,7 +220,7 @@ class Store:
 
     def size(self) -> int:
         """Bytes of everything in it."""
-        files = (file for name in ("states", "objects") for file in _files(self.folder / name))
+        files = (file for name in (*PARTS, UNDER_WAY) for file in _files(self.folder / name))
         return sum(size for _, size, _ in files)
 
     def hold(self, limit: int, newest: str = "") -> None:
@@ -231,15 +233,17 @@ class Store:
 
     def shrink(self, limit: int, newest: str = "", *, others: bool = True, wait: float = WAIT) -> Dropped:
         """Drop states until at most `limit` bytes are left: the ones that were used longest ago first, of those that
-        can be computed again here; then, with `others`, those that cannot. What no entry names goes first.
+        can be computed again here; then, with `others`, those that cannot. What no entry names goes first, runs under
+        way go last.
 
         Raises `Busy` after `wait` seconds in which another labbench is at work here.
         """
         with self._locked(fcntl.LOCK_EX, wait) as alone:
             kept = self.entries()
             uses = Counter(sha for entry in kept for sha in entry.objects)
-            files = [file for part in ("states", "objects") for file in _files(self.folder / part)]
-            before = sum(size for _, size, _ in files)
+            files = [file for part in PARTS for file in _files(self.folder / part)]
+            runs = sorted(_files(self.folder / UNDER_WAY), key=lambda file: file[2])
+            before = sum(size for _, size, _ in (*files, *runs))
             left = before - _sweep(files, uses, alone)
             sizes = {path.stem: size for path, size, _ in files if path.suffix == OBJECT}
             states: dict[str, list[Kept]] = {}
@@ -262,6 +266,10 @@ class Store:
                         if not uses[sha]:
                             self.object_path(sha).unlink(missing_ok=True)
                             left -= sizes.get(sha, 0)
+            for path, size, _ in runs:
+                if left > limit:
+                    path.unlink(missing_ok=True)
+                    left -= size
         return Dropped(dropped, before - left, left)
 
     def steady(self) -> AbstractContextManager[bool]:

@@ -15,6 +15,7 @@ from labbench.session.lock import InUse
 from labbench.session.operations import AnyOperation, Load
 from labbench.session.own import brief
 from labbench.session.session import Session
+from labbench.session.spread import Tolerance
 from labbench.session.thinning import Thinning
 from labbench.tui.words import file_name
 
@@ -36,6 +37,8 @@ class Record:
         """Whether writing failed: what happens is in memory only."""
         self.held = held
         """Who else records in this file, in words: nothing is recorded here then. "" where nobody does."""
+        self.tolerance: Tolerance = {}
+        """What the file's header says of the spread over seeds: a copy carries it, too."""
         self._writer = writer
         self._created = datetime.now().astimezone()
         self._offset = self.session.seconds - time.monotonic()
@@ -51,7 +54,7 @@ class Record:
         except OSError as error:
             problem = f"{path} cannot be continued: {error.strerror or error}"
         try:
-            _, session, notice = read(path)
+            header, session, notice = read(path)
         except BadFile:
             if writer:
                 writer.close()
@@ -61,7 +64,9 @@ class Record:
         if held:  # the other one may be in the middle of a line
             notice = f"{held}: here it can be looked at; w saves a copy and goes on there"
         session.break_off()
-        return cls(path, session, writer, held), notice
+        record = cls(path, session, writer, held)
+        record.tolerance = header.tolerance
+        return record, notice
 
     @property
     def recording(self) -> bool:
@@ -135,6 +140,7 @@ class Record:
             title=self.session.title,
             created=self._created.isoformat(timespec="seconds"),
             environment=self._first_environment(),
+            tolerance=self.tolerance,
         )
         writer = Writer(path, header)
         first = next((n for n, (_, event) in enumerate(self.session.events) if isinstance(event, Ready)), None)

@@ -141,6 +141,19 @@ def test_a_state_and_its_run_go_together_and_count_as_one(store: Store) -> None:
     assert keys(store) == []
 
 
+def test_runs_under_way_count_and_go_last_the_oldest_first(store: Store) -> None:
+    put(store, "a", part("a"))
+    for used, name in enumerate(("old", "new")):
+        run = store.folder / stores.UNDER_WAY / f"{name}.run"
+        run.parent.mkdir(exist_ok=True)
+        run.write_bytes(b"r" * 500)
+        os.utime(run, (used, used))
+    assert store.shrink(1000).left == store.size() == 1000
+    assert keys(store) == []
+    assert store.shrink(999) == Dropped(states=0, freed=500, left=500)
+    assert [path.name for path in (store.folder / stores.UNDER_WAY).iterdir()] == ["new.run"]
+
+
 def test_a_store_is_held_at_its_limit_with_room_for_what_comes(store: Store) -> None:
     for number, letter in enumerate("abcdefghijklmnop"):
         put(store, letter, part(letter), used=number)

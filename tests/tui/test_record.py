@@ -8,8 +8,10 @@ from fake_worker import ENVIRONMENT
 from sample import lenet_events, lenet_session
 
 from labbench.session.events import Closed, Ready, Started
-from labbench.session.jsonl import BadFile, read
+from labbench.session.jsonl import BadFile, keep_tolerance, read
+from labbench.session.lock import InUse
 from labbench.session.operations import Finetune
+from labbench.session.spread import Spread
 from labbench.tui.record import Record
 
 EVENTS = [event for _, event in lenet_events()]
@@ -66,6 +68,21 @@ def test_saving_elsewhere_takes_all_along_and_goes_on_there(tmp_path):
     assert len(read(tmp_path / "b.jsonl")[1].steps) == len(read(tmp_path / "a.jsonl")[1].steps) + 1
     with pytest.raises(OSError, match="already"):
         record.save_as(tmp_path / "b.jsonl")
+
+
+def test_a_copy_carries_the_spread_that_its_file_carried(tmp_path):
+    first = Record(tmp_path / "a.jsonl")
+    for event in EVENTS:
+        first.take(event)
+    spread = {2: {"validation": Spread(mean=0.9, sd=0.01, n=3)}}
+    with pytest.raises(InUse, match="open in another labbench"):
+        keep_tolerance(first.path, spread)
+    first.close()
+    keep_tolerance(first.path, spread)
+    second, _ = Record.open(first.path)
+    second.save_as(tmp_path / "b.jsonl")
+    second.close()
+    assert read(tmp_path / "b.jsonl")[0].tolerance == read(tmp_path / "a.jsonl")[0].tolerance == spread
 
 
 def test_a_file_that_cannot_be_written_is_told_once_and_breaks_nothing(tmp_path):

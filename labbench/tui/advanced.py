@@ -33,10 +33,11 @@ class Advanced(Vertical):
     def __init__(self, *fields: Field) -> None:
         super().__init__()
         self.fields = fields
+        self._more = More("", markup=False)
 
     def compose(self) -> ComposeResult:
         """The line, then the fields."""
-        yield More("", markup=False)
+        yield self._more
         yield Vertical(*self.fields)
 
     def on_mount(self) -> None:
@@ -49,7 +50,7 @@ class Advanced(Vertical):
         if self.has_class("-open"):
             next(field for field in self.fields if field.display).take_focus()
         else:
-            self.query_one(More).focus()
+            self._more.focus()
         self.summarize()
 
     def reveal(self, field: Field) -> None:
@@ -73,4 +74,4 @@ class Advanced(Vertical):
             if field.display
         )
         sign = "▾" if self.has_class("-open") else "▸"
-        self.query_one(More).update(Content(f"{sign} advanced: {names}"))
+        self._more.update(Content(f"{sign} advanced: {names}"))

@@ -14,6 +14,7 @@ from hosting import seen
 
 from labbench import folders
 from labbench.session.operations import PLAIN, Finetune, Load
+from labbench.session.writing import whole
 from labbench.tui.app import LabbenchApp
 from labbench.tui.screens.confirm import Confirm
 
@@ -35,7 +36,8 @@ async def app(pids: Path) -> None:
                 new = False
                 made.desk.perform(TUNE)
             if made.link._client:
-                pids.write_text(str(made.link._client.pid))
+                with whole(pids) as part:
+                    part.write_text(str(made.link._client.pid))
 
 
 def worker() -> int:

@@ -1,13 +1,12 @@
 """The chapters of a session: notes that carry a title, each reaching to the next one."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from labbench.session.operations import Note
 from labbench.session.session import Session
 
 
-@dataclass(frozen=True)
-class Chapter:
+class Chapter(Struct, frozen=True):
     """Where a chapter begins."""
 
     title: str

@@ -2,9 +2,10 @@
 Every change is against the first of them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import replace
 from msgspec.structs import replace as with_fields
 
 from labbench.session.events import Finished, Metric, Started
@@ -24,11 +25,10 @@ Points = tuple[tuple[float, float | None], ...]
 """(epochs since the model was opened, value); a value that was not finite is None."""
 
 
-@dataclass(frozen=True)
-class Training:
+class Training(Struct, frozen=True):
     """All finetuning on the way to a point, joined end to end: nothing of other branches is in it."""
 
-    curves: Mapping[str, Points] = field(default_factory=dict)
+    curves: Mapping[str, Points] = {}
     """By metric name."""
     runs: tuple[float, ...] = ()
     """Where each run began."""
@@ -39,8 +39,7 @@ class Training:
         return max((points[-1][0] for points in self.curves.values() if points), default=0.0)
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """One model of a comparison."""
 
     source: str
@@ -57,8 +56,7 @@ class Subject:
     training: Training
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """One figure of one model."""
 
     text: str
@@ -68,8 +66,7 @@ class Cell:
     """Whether it is not that of the first model."""
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(Struct, frozen=True):
     """One figure of all models."""
 
     words: tuple[str, ...]

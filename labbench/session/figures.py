@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import takewhile
+
+from msgspec import Struct
 
 from labbench.session.measures import Measures
 from labbench.session.operations import Load
@@ -13,8 +14,7 @@ from labbench.session.snapshot import Accuracy, LayerRow, Snapshot
 FLOAT_BITS = 32
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(Struct, frozen=True):
     """A part of the conv and linear layers, counted twice: they differ wildly."""
 
     layers: int
@@ -116,8 +116,7 @@ def trade_off(snapshot: Snapshot, split: str = "validation") -> float | None:
 # compression
 
 
-@dataclass(frozen=True)
-class Compression:
+class Compression(Struct, frozen=True):
     """One count of a model, when loaded and now. A ratio without what it counts means nothing."""
 
     counts: str
@@ -192,8 +191,7 @@ def reduced(snapshot: Snapshot) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class ClassFigures:
+class ClassFigures(Struct, frozen=True):
     """One class of a split."""
 
     name: str

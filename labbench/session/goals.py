@@ -3,15 +3,15 @@
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from labbench.session.operations import Task
 from labbench.session.session import Session
 from labbench.session.snapshot import Accuracy, Snapshot
 
 
-@dataclass(frozen=True)
-class Figure:
+class Figure(Struct, frozen=True):
     """A figure that a goal may be about."""
 
     words: str
@@ -67,8 +67,7 @@ GOAL = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Goal:
+class Goal(Struct, frozen=True):
     """One condition on a model."""
 
     figure: str
@@ -132,8 +131,7 @@ def goals_of(task: Task) -> tuple[Goal, ...]:
     return tuple(goal_from(text) for text in task.goals)
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """How far a session is with a task."""
 
     task: Task

@@ -10,8 +10,9 @@ So a history without branches is one column, and the first column down to where 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from msgspec import Struct
 
 from labbench.session.operations import AnyOperation, Change, Evaluate, Name, Note, Task, Walk
 from labbench.session.session import Session, Step
@@ -24,8 +25,7 @@ Standing: TypeAlias = Literal["now", "done", "undone", "left"]
 """Of a point: where one stands, on the way there, where redo leads, or on another branch."""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(Struct, frozen=True):
     """One operation: a point, or what belongs to one."""
 
     number: int

@@ -2,7 +2,8 @@
 figure. Nothing of this is written into a session."""
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from labbench.session.check import BadInput
 from labbench.session.operations import Note
@@ -15,8 +16,7 @@ MOST = 40  # guesses: a class
 GUESS = re.compile(r"(\d{1,15}(?:\.\d{0,6})?)\s*([%kmg]?)", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """An answered question."""
 
     question: Note

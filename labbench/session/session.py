@@ -1,6 +1,6 @@
 """A session: the append-only list of timed events. Everything a screen shows of it is derived here."""
 
-from dataclasses import dataclass, field
+from msgspec import Struct
 
 from labbench.session.events import (
     AnyEvent,
@@ -25,8 +25,7 @@ from labbench.session.thinning import Thinning
 from labbench.session.tree import Tree
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Struct, frozen=True):
     """One finished operation."""
 
     number: int
@@ -43,16 +42,14 @@ class Step:
         return self.event.operation
 
 
-@dataclass
-class Curve:
+class Curve(Struct):
     """One figure over all finetuning of the session."""
 
-    points: list[tuple[float, float | None]] = field(default_factory=list)
+    points: list[tuple[float, float | None]] = []
     """(epochs since the session began, value); a value that was not finite is None."""
 
 
-@dataclass(frozen=True)
-class Interrupted:
+class Interrupted(Struct, frozen=True):
     """An operation that neither ended nor failed: what did it, or what wrote it down, was killed."""
 
     operation: AnyOperation

@@ -1,25 +1,25 @@
 """The points of a session as a tree: every change of the model stands under the one it was made from, nothing is lost,
 and undo, redo and jump only say where one stands."""
 
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+from msgspec import Struct
 
 from labbench.session.operations import AnyOperation, Jump, Name, Redo, Standing, Undo, Walk
 
 Item = TypeVar("Item")
 
 
-@dataclass
-class Tree(Generic[Item]):
+class Tree(Struct, Generic[Item]):
     """What one bench or session knows of its points. A point has the number of the operation that made it."""
 
-    items: dict[int, Item] = field(default_factory=dict)
+    items: dict[int, Item] = {}
     """Number → what stands for the change that made it, in the order of time."""
-    parents: dict[int, int] = field(default_factory=dict)
+    parents: dict[int, int] = {}
     """Number → the point it was made from; 0 for the first."""
-    latest: dict[int, int] = field(default_factory=dict)
+    latest: dict[int, int] = {}
     """Number → which of the points under it one stood at, or under, last: where redo leads."""
-    names: dict[str, int] = field(default_factory=dict)
+    names: dict[str, int] = {}
     now: int = 0
     """Where one stands; 0 before the first change."""
     count: int = 0

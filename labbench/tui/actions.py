@@ -1,8 +1,8 @@
 """Every action of the bench, once: bindings, footer, help screen, command palette and refusals are made from this."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from textual.binding import Binding
 
 from labbench.tui.situation import Situation
@@ -12,8 +12,7 @@ FOOTER_KEYS = 6  # a line that fits 80 columns and can be read at a glance
 SHOWN = {"left": "←", "right": "→", "up": "↑", "down": "↓", "enter": "⏎", "pageup": "PgUp", "pagedown": "PgDn"}
 
 
-@dataclass(frozen=True)
-class Action:
+class Action(Struct, frozen=True):
     """One thing a key, the mouse or the palette can do."""
 
     name: str

@@ -6,11 +6,11 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from msgspec.structs import replace
 from rich.text import Text
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType

@@ -1,9 +1,9 @@
 """A list of which one line is always chosen: the highlighted one, marked so that it is seen without colour."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import Struct
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -17,8 +17,7 @@ ON, OFF = "● ", "  "
 SHORTEST = 8  # cells of a name without which a figure is of no use
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line of a menu: what it stands for, its name, and a figure at the right end."""
 
     value: str

@@ -1,7 +1,8 @@
 """What the bench screen may know beside the session: where the worker stands, what runs, what is open."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from labbench.session.events import Progress
 from labbench.session.operations import Note
@@ -11,8 +12,7 @@ Worker = Literal["starting", "ready", "restoring", "unrestored", "gone"]
 """unrestored: it is there, but could not be brought to where the session is."""
 
 
-@dataclass(frozen=True)
-class Playing:
+class Playing(Struct, frozen=True):
     """Where a player stands in its recording."""
 
     position: int
@@ -33,8 +33,7 @@ class Playing:
     """What was predicted when that note asked before."""
 
 
-@dataclass(frozen=True)
-class Situation:
+class Situation(Struct, frozen=True):
     """Decides which keys work now, and why the others do not."""
 
     worker: Worker = "starting"

@@ -2,11 +2,11 @@
 
 import itertools
 import os
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from labbench.session import lock
 from labbench.session.catalogue import Entry
@@ -26,8 +26,7 @@ TAIL = 64  # bytes: more than the last line of a file that was closed in order
 HEADER_LIMIT = 64 * 1024  # bytes: a first line that is longer is no header
 
 
-@dataclass(frozen=True)
-class Recent:
+class Recent(Struct, frozen=True):
     """A session file as far as its first line tells."""
 
     path: Path
@@ -39,8 +38,7 @@ class Recent:
     """Why it cannot be opened."""
 
 
-@dataclass(frozen=True)
-class CutOff:
+class CutOff(Struct, frozen=True):
     """A session whose recording broke off."""
 
     path: Path

@@ -1,13 +1,12 @@
 """A recipe done by hand, step by step."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from labbench.session.operations import AnyOperation
 from labbench.session.recipe import Recipe
 
 
-@dataclass
-class Stepper:
+class Stepper(Struct):
     """Where one stands in a recipe. A step counts as done when the bench has finished it."""
 
     recipe: Recipe

@@ -1,7 +1,6 @@
 """The few figures that matter, in digits as large as there is room for: for projectors and the last row."""
 
-from dataclasses import dataclass
-
+from msgspec import Struct
 from rich.text import Text
 from textual.geometry import Size
 from textual.widget import Widget
@@ -18,8 +17,7 @@ LABELS = 2  # rows above the digits: what it is, and before → now
 SHAPES = ((2, 2), (4, 1), (1, 4))  # columns × rows
 
 
-@dataclass(frozen=True)
-class Figure:
+class Figure(Struct, frozen=True):
     """One of them."""
 
     label: str

@@ -1,7 +1,8 @@
 """The columns of the layer table: what a cell says, how it sorts, and which columns go first where room is short."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from labbench.session.measures import Measures
 from labbench.session.measures_report import layer_cells
@@ -18,8 +19,7 @@ FROZEN, MASKED, CUT, CLUSTERED = "❄", "▒", "✂", "≡"
 LEGEND = ((FROZEN, "frozen"), (MASKED, "masked"), (CUT, "cut"), (CLUSTERED, "clustered"))
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(Struct, frozen=True):
     """One column. `cell` gives its text, `order` what it sorts by."""
 
     name: str
@@ -101,8 +101,7 @@ STRESSED = frozenset({"params", "shape", "zero", "state", "unique", "channels", 
 """Columns in which a change is news; norms change with every step of training."""
 
 
-@dataclass(frozen=True)
-class Placed:
+class Placed(Struct, frozen=True):
     """A column in its place."""
 
     column: Column

@@ -1,9 +1,9 @@
 """A line of keys and what they do, for keyboard and mouse: the footer, the tabs and the choice of curves."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import Struct
 from rich.text import Text
 from textual import events
 from textual.message import Message
@@ -13,8 +13,7 @@ GAP = "  "
 MORE = "…"
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(Struct, frozen=True):
     """One entry."""
 
     key: str

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 Point = tuple[float, float | None]
 MOST = 1024  # parts of a curve: several for each dot of the widest picture
 
 
-@dataclass
-class Outline:
+class Outline(Struct):
     """Parts of neighbouring points, each told by its lowest, its highest and one that is not finite: no spike is lost.
 
     A point is looked at once; what is drawn is never more than some thousand.
@@ -22,7 +22,7 @@ class Outline:
     """Points of a full part."""
     _room: int = 0
     """Points that still belong to the last part."""
-    _parts: list[tuple[Point, ...]] = field(default_factory=list)
+    _parts: list[tuple[Point, ...]] = []
 
     def drawn(self) -> Sequence[Point]:
         """The points themselves while they are few, else their outline."""

@@ -3,10 +3,10 @@
 import bisect
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from types import ModuleType
 
+from msgspec import Struct
 from rich.style import Style
 from rich.text import Text
 
@@ -16,8 +16,7 @@ BORDER_TAG, BORDER_NUMBER = "magenta", 5
 SIGNS = 12  # signs along a curve, where there are more points than that: enough to tell it from another
 
 
-@dataclass(frozen=True)
-class Series:
+class Series(Struct, frozen=True):
     """One curve: a line, and, so that no color is needed to tell it, a sign along it."""
 
     name: str

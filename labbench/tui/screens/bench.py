@@ -36,6 +36,7 @@ from labbench.tui.widgets.totals import totals
 SMALLEST = (40, 12)
 PANES = ("layers", "curves", "history")
 FOCUS = {"layers": "#table", "curves": "#picture", "history": "#steps"}
+SEEN = "-see-{}"  # the class of the screen, of which a small terminal shows one pane
 FIGURES = "× fewer parameters · % validation"
 HELP = Key("?", "help", "help")
 
@@ -50,7 +51,7 @@ class BenchScreen(Screen[None]):
 
     def __init__(self, do: Callable[[str], None]) -> None:
         """`do` does an action of the registry, at once: the next key may already be for what it opens."""
-        super().__init__()
+        super().__init__(classes=SEEN.format("layers"))  # styles are looked up once
         self._do = do
         self.pane = "layers"
         self.table = LayerTable(id="table")
@@ -212,7 +213,7 @@ class BenchScreen(Screen[None]):
     def _see(self, pane: str) -> None:
         self.pane = pane
         for name in PANES:
-            self.set_class(name == pane, f"-see-{name}")
+            self.set_class(name == pane, SEEN.format(name))
         self._show_choices()
 
     @on(events.DescendantFocus)
@@ -263,8 +264,8 @@ class BenchScreen(Screen[None]):
         self.set_class(event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1], "-tiny")
 
     def on_mount(self) -> None:
-        """Titles, and the pane that is seen first."""
-        self._see("layers")
+        """Titles, and the keys of what is seen first."""
+        self._show_choices()
         self.query_one("#curves").border_title = "Curves"
         self.query_one("#history").border_title = "History"
         self.query_one("#history").border_subtitle = FIGURES

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from labbench.bench.paused import Paused
 
-SHARE = 0.005  # of a run's time that may be computed for keeping it; it may wait twice as long, for a disk or a core
-FIRST = 1.0  # seconds: a run that is shorter is sooner done again
+SHARE = 0.003  # of a run's time that may be computed for keeping it; it may wait twice as long, for a disk or a core
+FIRST = 2.0  # seconds: a run that is shorter is sooner done again
 
 
 def nowhere() -> Paused | None:

@@ -85,7 +85,8 @@ def by_distances(vectors: Tensor, k: int, seed: int) -> Clusters:
 
 def squared_distances(vectors: Tensor) -> Tensor:
     """Between all vectors, n × n in float64: symmetric, and zero on the diagonal."""
-    centered = vectors - vectors.mean(0, dtype=torch.float64)
+    centered = vectors.to(torch.float64, copy=True)
+    centered -= centered.mean(0)
     products = centered.new_empty(len(centered), len(centered))
     for first in range(0, len(centered), BLOCK):
         torch.mm(centered[first:], centered[first : first + BLOCK].T, out=products[first:, first : first + BLOCK])
@@ -106,11 +107,11 @@ def _starts(squares: Tensor, k: int, seed: int) -> Tensor:
     for number in range(1, k):
         reached = nearest.cumsum(1)
         drawn = torch.searchsorted(reached, chances[number] * reached[:, -1:], right=True)
-        candidates = squares[drawn.clamp_max_(len(squares) - 1)]
-        left = torch.minimum(candidates, nearest[:, None])
-        best = left.sum(2).argmin(1)
-        labels[candidates[everyone, best] < nearest] = number
-        nearest = left[everyone, best]
+        left = squares[drawn.clamp_max_(len(squares) - 1)]
+        torch.minimum(left, nearest[:, None], out=left)
+        best = left[everyone, left.sum(2).argmin(1)]
+        labels[best < nearest] = number
+        nearest = best
     return labels
 
 
@@ -145,13 +146,13 @@ def _settled(squares: Tensor, k: int, labels: Tensor, *, exchange: bool = False)
             moving = near < away - rounding
         else:
             joined = (sizes.double() / (sizes + 1))[:, :, None]
-            costs = distances.mul_(joined).masked_fill_(empty, 0)
+            costs = distances.mul_(joined)
             cost, target = costs.scatter_(1, labels[:, None], math.inf).min(1)
             own = sizes.gather(1, labels)
             gain = torch.where(own > 1, away * own / (own - 1), -math.inf) - cost
             gain.masked_fill_(gain <= rounding, -math.inf)
             most = gain.new_full(sizes.shape, -math.inf)
-            most = most.scatter_reduce(1, labels, gain, "amax").scatter_reduce(1, target, gain, "amax")
+            most.scatter_reduce_(1, torch.cat([labels, target], 1), torch.cat([gain, gain], 1), "amax")
             moving = (gain > -math.inf) & (gain == most.gather(1, labels)) & (gain == most.gather(1, target))
         if not moving.any():
             break

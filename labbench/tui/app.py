@@ -4,6 +4,7 @@ picture is there before the worker is, and dialogs are imported when they are ne
 import asyncio
 import contextlib
 import gc
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
@@ -19,7 +20,17 @@ from textual.screen import Screen
 from labbench import folders
 from labbench.client import worker_command
 from labbench.session.catalogue import shipped
-from labbench.session.events import AnyRequest, Exported, Finished, Grouped, Previewed, Ready
+from labbench.session.events import (
+    AnyRequest,
+    Exported,
+    Finished,
+    Grouped,
+    Metric,
+    Previewed,
+    Progress,
+    Ready,
+    Sparsity,
+)
 from labbench.session.jsonl import BadFile
 from labbench.session.operations import AnyOperation, Load
 from labbench.session.recipe import Recipe
@@ -44,6 +55,7 @@ if TYPE_CHECKING:
     from labbench.tui.screens.form import OperationForm
 
 TICK = 0.1  # seconds between two looks for something new: ten pictures a second at most
+UNDER_WAY = 0.3  # seconds that the figures of a run may wait for the next picture: each takes cores from the training
 LONG = 20.0  # seconds: the end of a run as long as this is rung, since nobody watches so long
 TWICE = 2.0  # seconds in which a second ctrl+c quits
 
@@ -92,7 +104,7 @@ class LabbenchApp(App[None]):
         self._notice = notice
         self._load = load
         self.presenter = PresenterClock()
-        self._stale = True
+        self._due = 0.0  # when what is not shown yet is to be shown
         self._leaving = False
         self._interrupted = float("-inf")
         self._pump: asyncio.Task[None] | None = None
@@ -144,16 +156,23 @@ class LabbenchApp(App[None]):
         self.settings.theme = name
         self.settings.save()
 
-    def touch(self) -> None:
-        """Something changed: it is shown at the next tick."""
-        self._stale = True
+    @property
+    def stale(self) -> bool:
+        """Whether something is not shown yet."""
+        return self._due < math.inf
+
+    def touch(self, within: float = 0.0) -> None:
+        """Something changed: it is shown at the first tick after so many seconds, if not before."""
+        self._due = min(self._due, time.monotonic() + within)
 
     def _tick(self) -> None:
-        if (self._stale or self.presenter.moved()) and self._screen_stack:  # none is left while the app ends
+        if (
+            time.monotonic() >= self._due or self.presenter.moved()
+        ) and self._screen_stack:  # none is left while the app ends
             self._show()
 
     def _show(self) -> None:
-        self._stale = False
+        self._due = math.inf
         shown = self.shown
         self.bench.show(shown.session, self.situation, shown.fresh)
 
@@ -248,7 +267,7 @@ class LabbenchApp(App[None]):
                         self.bell()
             if self.link.gone:
                 self.desk.gone()
-            self.touch()
+            self.touch(UNDER_WAY if isinstance(event, Progress | Metric | Sparsity) else 0.0)
 
     async def _play(self, playback: Playback) -> None:
         async for event in playback.player.events():

@@ -54,4 +54,4 @@ async def settled(app, pilot):
         app.link.hear(Restored(snapshot=None))
         await until(pilot, lambda: app.desk.worker == "ready")
         app.link.sent.clear()
-    await until(pilot, lambda: not app._stale)
+    await until(pilot, lambda: not app.stale)

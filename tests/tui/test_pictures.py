@@ -15,7 +15,7 @@ def still(monkeypatch):
 def drawn(app):
     """Whether all that is known is on the screen; the curves are drawn at their own pace."""
     picture = app.bench.picture
-    return not app._stale and not (picture._stale and picture.region.area)
+    return not app.stale and not (picture._stale and picture.region.area)
 
 
 def at_rest(app, ready):

@@ -33,7 +33,7 @@ async def at(app, pilot, step):
     await until(pilot, lambda: app.playback.player.position)
     app.playback.go(step)
     app.touch()
-    await until(pilot, lambda: not app._stale and f"step {step} of" in seen(app))
+    await until(pilot, lambda: not app.stale and f"step {step} of" in seen(app))
 
 
 def standing(app):

@@ -20,7 +20,7 @@ from labbench.tui.words import figure
 
 KINDS = ("loss", "accuracy", "sparsity", "histogram")
 FINE = 30  # epochs from which on their means are the curve; before that, the loss of a few steps
-INTERVAL = 0.22  # seconds between two pictures while a run goes on: 4–5 a second
+INTERVAL = 0.5  # seconds between two pictures while a run goes on: each takes cores from the training
 
 
 class Curves(Widget, can_focus=True):

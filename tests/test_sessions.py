@@ -332,7 +332,7 @@ def test_lesson_2_zeros_come_back_unless_they_are_held() -> None:
 def test_lesson_3_batch_norms_that_look_again_bring_most_of_it_back() -> None:
     dense, cut, looked, tuned = made(lesson(3))
     before, fallen, back, best = accuracies([dense, cut, looked, tuned])
-    assert before > 0.95 and fallen < 0.25 < 0.8 < back < best
+    assert before > 0.95 and fallen < 0.15 and 0.75 < back < best
     assert (back - fallen) / (before - fallen) > 0.75  # "most of it"
     moved = [(a.norm, b.norm) for a, b in zip(cut.rows, looked.rows, strict=True) if a.norm != b.norm]
     assert moved == []  # "with no weight changed"
@@ -344,13 +344,18 @@ def test_lesson_4_a_scan_of_single_layers_turns_the_order_round() -> None:
     naive, cut = (step.event.scanned for step in recorded(lesson(4)).steps if step.event.scanned)
     assert naive and cut and naive.top1 == cut.top1 > 0.95
     seemed, was = ({scan.layers: scan.top1 for scan in scanned.layers} for scanned in (naive, cut))
-    inner, outer = ("layer2.1.conv1",), ("layer2.1.conv2",)
+    inner, outer = ("layer2.1.conv1",), ("layer2.0.conv2",)
     stream = ("layer2.0.conv2", "layer2.0.shortcut", "layer2.1.conv2")
-    assert seemed[outer][0] > cut.top1 - 0.03 and seemed[inner][0] < cut.top1 - 0.06  # "next to nothing", "about ten"
-    assert was[stream][0] < cut.top1 - 0.2 and was[inner][0] > cut.top1 - 0.03  # "turned round"
-    assert was[stream][1] < 0.35  # "three answers in four are wrong"
     last = ("layer3.0.conv2", "layer3.0.shortcut", "layer3.1.conv2")
-    assert seemed[last[-1:]][1] > cut.top1 - 0.02 and 0.09 < cut.top1 - was[last][1] < 0.16  # "twelve points"
+    words = notes(lesson(4)).replace("*", "")
+    for told in (seemed[inner], seemed[outer], seemed[last[-1:]], was[inner], was[stream], was[last]):
+        quarter, half = (f"{100 * (accuracy or 0):.1f}" for accuracy in told)
+        assert f": {quarter} and {half} %" in words
+    assert f"(dense: {100 * cut.top1:.1f} %)" in words
+    for at in (0, 1):  # "turned round"
+        assert seemed[inner][at] < seemed[outer][at] and was[inner][at] > was[stream][at] + 0.3
+    assert seemed[inner][0] < was[inner][0]  # "bears a quarter better than it seemed to"
+    assert seemed[last[-1:]][1] > cut.top1 - 0.02 and 0.1 < cut.top1 - was[last][1] < 0.11  # "free", "ten points"
     _, fallen, tuned = accuracies(made(lesson(4)))
     alone = [was[(f"layer{stage}.{block}.conv1",)][1] for stage in (2, 3) for block in (0, 1)]
     assert fallen < min(alone) and tuned > 0.9  # "more than each of them alone"

@@ -52,34 +52,32 @@ def compared(
     case: str, sets: list[Tensor], parts: list[int], options: argparse.Namespace, single: bool = False
 ) -> Timed:
     """Sets of vectors, each gathered into so many clusters; with `single` each column of theirs by itself."""
-    found: dict[str, float] = {}
+    found: dict[str, list[Tensor]] = {}
+    """What each side found last: labels, or, with `single`, vectors whose components are shared."""
 
-    def sides() -> Iterator[tuple[str, Callable[[], None]]]:
-        def theirs() -> None:
-            total = 0.0
-            with threadpool_limits(limits=options.threads or None):
-                for vectors, k in zip(sets, parts, strict=True):
-                    for columns in vectors.split(1, dim=1) if single else [vectors]:
-                        means = KMeans(n_clusters=k, n_init=10, random_state=SEED).fit(columns.numpy())
-                        total += inertia(columns, torch.from_numpy(means.labels_).long())
-            found["theirs"] = total
+    def theirs() -> None:
+        with threadpool_limits(limits=options.threads or None):
+            found["theirs"] = [
+                torch.from_numpy(KMeans(n_clusters=k, n_init=10, random_state=SEED).fit(columns.numpy()).labels_).long()
+                for vectors, k in zip(sets, parts, strict=True)
+                for columns in (vectors.split(1, dim=1) if single else [vectors])
+            ]
 
-        def ours() -> None:
-            total = 0.0
-            with one_thread(), threadpool_limits(limits=1):
-                for vectors, k in zip(sets, parts, strict=True):
-                    if single:
-                        shared, _ = components.share(vectors, k, SEED)
-                        total += float(((vectors - shared).double() ** 2).sum())
-                    else:
-                        total += inertia(vectors, by_distances(vectors, k, SEED).labels)
-            found["ours"] = total
+    def ours() -> None:
+        with one_thread(), threadpool_limits(limits=1):
+            found["ours"] = [
+                components.share(vectors, k, SEED)[0] if single else by_distances(vectors, k, SEED).labels
+                for vectors, k in zip(sets, parts, strict=True)
+            ]
 
-        yield "scikit-learn, n_init 10", theirs
-        yield "labbench", ours
-
-    timed = side_by_side(case, dict(sides()), options.rounds)
-    return Timed(f"{case}: inertia {found['ours'] / found['theirs']:.4f} of scikit-learn's", timed.seconds)
+    timed = side_by_side(case, {"scikit-learn, n_init 10": theirs, "labbench": ours}, options.rounds)
+    each = [columns for vectors in sets for columns in (vectors.split(1, dim=1) if single else [vectors])]
+    expected = sum(inertia(vectors, labels) for vectors, labels in zip(each, found["theirs"], strict=True))
+    if single:
+        reached = sum(float(((x - shared).double() ** 2).sum()) for x, shared in zip(sets, found["ours"], strict=True))
+    else:
+        reached = sum(inertia(vectors, labels) for vectors, labels in zip(sets, found["ours"], strict=True))
+    return Timed(f"{case}: inertia {reached / expected:.4f} of scikit-learn's", timed.seconds)
 
 
 def cases(options: argparse.Namespace) -> Iterator[Timed]:

@@ -1,7 +1,8 @@
 """What recording costs a training: `python tests/bench/recording.py` trains without it and with it, in turn.
 
-With it, every event goes the whole way, which is that of two processes otherwise: encoded, decoded, taken into a
-session, written to its file; and the run is kept for the case of an interruption, as a worker keeps it.
+With it, every event goes the whole way, which is that of two processes otherwise: encoded by the worker; decoded, taken
+into a session and written to its file by whoever records, on another core if there is one. And the run is kept for the
+case of an interruption, as a worker keeps it.
 """
 
 import argparse
@@ -41,7 +42,7 @@ class Recorder:
     """Everything that is done for one recorded run, and how long that took: time of the thread, whatever else runs."""
 
     def __init__(self, folder: Path) -> None:
-        self.seconds = self.keeping = 0.0
+        self.told = self.taken = self.keeping = 0.0
         self.session = Session()
         self.session.thinning = Thinning()
         self.cache = Cache(folder, 10**9)
@@ -52,10 +53,13 @@ class Recorder:
     def take(self, event: Any) -> None:
         """One event, from the worker to the file."""
         began, now = time.thread_time(), time.perf_counter()
-        heard = decode_event(encode(event))
+        line = encode(event)
+        told = time.thread_time()
+        heard = decode_event(line)
         self.session.append(now - self.began, heard)
         self.writer.write(now - self.began, heard)
-        self.seconds += time.thread_time() - began
+        self.told += told - began
+        self.taken += time.thread_time() - told
 
     def keep(self, paused: Any) -> None:
         """The run, as a worker keeps it. What is timed here leaves out the copies that are made of it before."""
@@ -76,9 +80,10 @@ def sides(state: State, operation: Finetune, folder: Path, shares: list[str]) ->
         recorder.take(Finished(operation=operation))
         recorder.writer.close()
         whole = time.thread_time() - began
+        told, keeping, taken = (part / whole for part in (recorder.told, recorder.keeping, recorder.taken))
         shares.append(
-            f"of {whole:.2f} s of this thread: {recorder.seconds / whole:.2%} events "
-            f"({len(recorder.session.events)} recorded), {recorder.keeping / whole:.2%} keeping the run"
+            f"of {whole:.2f} s of this thread: {told:.2%} telling events, {keeping:.2%} keeping the run; "
+            f"in the other process {taken:.2%} for {len(recorder.session.events)} events"
         )
 
     return {"training": partial(apply, operation, state, tools), "training, recorded": recorded}

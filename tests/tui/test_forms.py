@@ -432,7 +432,8 @@ async def test_a_last_value_that_is_no_longer_right_gives_way_to_the_default():
     assert app.asked == [Prune()]
 
 
-async def test_a_preview_is_asked_for_at_the_start_and_once_after_typing():
+async def test_a_preview_is_asked_for_at_the_start_and_once_after_typing(monkeypatch):
+    monkeypatch.setattr("labbench.tui.screens.form.PAUSE", 1.0)  # a slow machine types slowly
     screen = form("prune", layers=("conv1",))
     app = Host(screen)
     async with app.run_test(size=(80, 24)) as pilot:

@@ -140,12 +140,11 @@ def _settled(squares: Tensor, k: int, labels: Tensor, *, exchange: bool = False)
     rounding = ROUNDING * squares.max()
     for _ in range(ROUNDS):
         distances, sizes, away = _around(squares, k, labels)
-        empty = (sizes == 0)[:, :, None]
         if not exchange:
-            near, target = distances.masked_fill_(empty, math.inf).min(1)
+            near, target = distances.masked_fill_((sizes == 0)[:, :, None], math.inf).min(1)
             moving = near < away - rounding
         else:
-            joined = (sizes.double() / (sizes + 1))[:, :, None]
+            joined = (sizes.double() / (sizes + 1))[:, :, None]  # 0 for an empty cluster
             costs = distances.mul_(joined)
             cost, target = costs.scatter_(1, labels[:, None], math.inf).min(1)
             own = sizes.gather(1, labels)

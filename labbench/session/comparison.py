@@ -6,7 +6,6 @@ from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
-from msgspec.structs import replace as with_fields
 
 from labbench.session.events import Finished, Metric, Started
 from labbench.session.figures import bits, class_figures, distinct_weights, frozen_share, macs_nonzero
@@ -100,7 +99,7 @@ def subject(session: Session, number: int, source: str = "") -> Subject:
         number=number,
         name=session.tree.name_of(number),
         words=step.operation.describe(),
-        snapshot=with_fields(snapshot, accuracy=measured | snapshot.accuracy),
+        snapshot=replace(snapshot, accuracy=measured | snapshot.accuracy),
         measures=measures,
         training=training(session, number),
     )

@@ -166,9 +166,8 @@ class LabbenchApp(App[None]):
         self._due = min(self._due, time.monotonic() + within)
 
     def _tick(self) -> None:
-        if (
-            time.monotonic() >= self._due or self.presenter.moved()
-        ) and self._screen_stack:  # none is left while the app ends
+        due = time.monotonic() >= self._due or self.presenter.moved()
+        if due and self._screen_stack:  # none is left while the app ends
             self._show()
 
     def _show(self) -> None:

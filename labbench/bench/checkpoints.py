@@ -29,14 +29,13 @@ from labbench.bench.state import Kept, State
 from labbench.session.keys import UNKNOWN
 from labbench.session.operations import Load
 from labbench.session.snapshot import Accuracy
-from labbench.session.store import RUN, UNDER_WAY, Entry, Part, Piece, Store
+from labbench.session.store import RUN, Entry, Part, Piece, Store
 
 FORMAT = 1
 RECORD = "labbench"  # the key in the metadata
 VALUES = "labbench last values of "  # before the name of a layer; no module is called so
 CLUSTERS = "labbench clusters of "
 PICKLED = (".pth", ".pt")
-RUNS = 8  # interrupted runs that are kept for whoever comes back
 SMALL = 4096  # bytes below which tensors share a file: each would take a block of the disk anyway
 
 
@@ -297,29 +296,6 @@ class Cache:
             return None
         self.store.use(f"{key}{RUN}")
         return found
-
-    def put_under_way(self, key: str, paused: Paused) -> None:
-        """Keep a run under way; those that nobody came back to go. A folder that cannot be written costs epochs.
-
-        One plain file that is written again and again: it has no part in common with what is there, and is soon gone.
-        """
-        with suppress(OSError):
-            runs.save(paused, self._under_way(key))
-            times = {path: path.stat().st_mtime for path in self._under_way(key).parent.glob(f"*{RUN}")}
-            for path in sorted(times, key=lambda path: times[path])[:-RUNS]:
-                path.unlink(missing_ok=True)
-
-    def get_under_way(self, key: str) -> Paused | None:
-        """The run of a key where it was kept last, or None if it is not there or broken."""
-        return runs.read(self._under_way(key))
-
-    def drop_under_way(self, key: str) -> None:
-        """The run has ended: nobody goes on with it."""
-        with suppress(OSError):
-            self._under_way(key).unlink(missing_ok=True)
-
-    def _under_way(self, key: str) -> Path:
-        return self.store.folder / UNDER_WAY / f"{key}{RUN}"
 
     def _put(self, key: str, text: str, tensors: Mapping[str, Tensor]) -> None:
         with suppress(OSError):

@@ -20,9 +20,8 @@ from labbench.bench.forwards import as_written
 from labbench.bench.losses import data_loss
 from labbench.bench.measure import evaluate, sparsity, unique_filters, values_at_places
 from labbench.bench.optimizers import set_lr
-from labbench.bench.paused import Paused
 from labbench.bench.prefix import Parted, features_of
-from labbench.bench.rescue import Rescue
+from labbench.bench.rescue import Found, Known, Rescue
 from labbench.bench.run import (
     LAYOUTS,
     Run,
@@ -42,6 +41,7 @@ from labbench.bench.state import BATCH_NORM, State, is_frozen, weight_of
 from labbench.bench.ways import MOST_TRIED, choose, undecided
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
+from labbench.session.snapshot import Accuracy
 
 REPORT_INTERVAL = 0.12  # seconds between two looks at the loss: a look waits for the device
 FEATURES_LIMIT = 2**30  # bytes that the features of a frozen beginning may take
@@ -49,6 +49,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 Report = Callable[[Progress | Metric | Sparsity], None]
 NOWHERE = Rescue()
+NOTHING = Found()
 
 
 def finetune(
@@ -74,10 +75,13 @@ def finetune(
             with interruptible(run, stopped):
                 for epoch in range(run.measured + 1, operation.epochs + 1):
                     train_epoch(run, epoch, report, stopped)
-                    measure_epoch(run, epoch, report, stopped)
+                    validation = measure_epoch(run, epoch, report, stopped)
                     if operation.steps and run.step >= operation.steps:
                         raise Stopped
-                    rescue.keep(lambda: pause(run, operation))
+                    known = Known(operation, epoch, validation.top1, validation.loss)
+                    if run.known and epoch == run.known.epoch:
+                        run.remarks.append(compared(run, known))
+                    rescue.finished(known, lambda: pause(run, operation))
     except Stopped:
         if run.step == run.first_step and not (operation.resume and run.step == operation.steps):
             raise  # nothing was learned
@@ -85,7 +89,7 @@ def finetune(
     done = as_stopped(run, epoch) if broken else operation
     paused = pause(run, done) if broken else None
     if paused and run.step != operation.steps:
-        rescue.keep(lambda: replace(paused, operation=operation), last=True)
+        rescue.keep(lambda: replace(paused, operation=operation))
     weights, kept = chosen(run, broken)
     run.model.load_state_dict(weights)
     finished = replace(finish(run, kept), paused=paused)
@@ -105,7 +109,7 @@ def begun(
     state: State,
     report: Report,
     stopped: Callable[[], bool],
-    found: Paused | None = None,
+    found: Found = NOTHING,
 ) -> Run:
     """The run at its first step, computing as it was asked to or as a few steps of each way show; or where it stopped;
     or where the same run was interrupted before.
@@ -116,15 +120,16 @@ def begun(
     if operation.resume:
         run = resumed(operation, state)
     else:
-        if found and is_same(operation, found.operation):
-            chosen = found.operation
+        done = [before.operation for before in found if before and is_same(operation, before.operation)]
+        if done:
+            chosen = done[0]
         else:
             chosen, remarks = chosen_way(operation, state, report, stopped)
         run = set_up(chosen, state)
     run.remarks += remarks
-    if found and found.operation == run.operation:
+    if found.paused and found.paused.operation == run.operation:
         try:
-            take_up(run, found)
+            take_up(run, found.paused)
         except (
             RuntimeError,
             ValueError,
@@ -132,8 +137,10 @@ def begun(
             LookupError,
             AttributeError,
         ):  # torch's words for what does not fit
-            return begun(operation, state, report, stopped)
-        run.remarks += report_rescue(run, report)
+            return begun(operation, state, report, stopped, Found(known=found.known))
+    if found.known and found.known.operation == run.operation and found.known.epoch > run.measured:
+        run.known = found.known
+    run.remarks += report_rescue(run, report)
     return run
 
 
@@ -217,20 +224,40 @@ def keep_features(run: Run) -> None:
 
 def report_rescue(run: Run, report: Report) -> tuple[str, ...]:
     """Where a run goes on that was interrupted, at once, and as a remark for its end."""
-    if run.here == run.first_step:
+    if run.here == run.first_step and not run.known:
         return ()
-    within = run.step > run.measured * run.steps
-    where = f"in epoch {run.measured + 1}" if within else f"after epoch {run.measured}"
+    last = run.known.epoch if run.known else run.measured
+    within = not run.known and run.step > run.measured * run.steps
+    where = f"in epoch {last + 1}" if within else f"after epoch {last}"
+    before = f"; {described_again(run)} computed again first" if run.known else ""
     report(
         Progress(
             phase="train",
             fraction=run.step / (run.steps * run.operation.epochs),
             epoch=min(run.measured + 1, run.operation.epochs),
             epochs=run.operation.epochs,
-            note=f"goes on {where}, where it was interrupted",
+            again=run.known.epoch if run.known else 0,
+            note=f"goes on {where}, where it was interrupted{before}",
         )
     )
     return (f"went on {where}, where it was interrupted",)
+
+
+def described_again(run: Run) -> str:
+    """The epochs that were finished before and are not kept, in words; `run` stands where it was kept."""
+    assert run.known
+    first, last = run.here // run.steps + 1, run.known.epoch
+    return f"epoch {last} is" if first == last else f"epochs {first} to {last} are"
+
+
+def compared(run: Run, made: Known) -> str:
+    """At the epoch that was the last one before the interruption: whether its figures are what they were, in words."""
+    assert run.known
+    again = described_again(run).replace(" is", " was").replace(" are", " were")
+    if made == run.known:
+        return f"{again} computed again, to the same figures"
+    now, before = (f"{100 * known.top1:.2f} % validation, loss {known.loss:.6g}" for known in (made, run.known))
+    return f"{again} computed again, to other figures: {now}; before {before}"
 
 
 def shown(run: Run, images: Tensor) -> Tensor:
@@ -346,6 +373,7 @@ def report_progress(run: Run, epoch: int, loss: float, report: Report) -> None:
             fraction=run.step / total,
             epoch=epoch,
             epochs=run.operation.epochs,
+            again=run.known.epoch if run.known and epoch <= run.known.epoch else 0,
             step=run.step,
             steps=total,
             loss=loss,
@@ -370,7 +398,7 @@ def check_finite(run: Run, epoch: int, loss: float) -> None:
         )
 
 
-def measure_epoch(run: Run, epoch: int, report: Report, stopped: Callable[[], bool]) -> None:
+def measure_epoch(run: Run, epoch: int, report: Report, stopped: Callable[[], bool]) -> Accuracy:
     """Validation figures after an epoch, and whether it is the best one. Raises `Stopped`."""
     data, began = run.state.data, time.perf_counter()
     validation = evaluate(run.model, data, run.device, "validation", lambda _: None, stopped)
@@ -392,6 +420,7 @@ def measure_epoch(run: Run, epoch: int, report: Report, stopped: Callable[[], bo
     if run.operation.keep == "last" or run.best is None or validation.top1 >= run.best[0].top1:  # of equals the later
         run.best = validation, copy.deepcopy(run.model.state_dict()), epoch
     run.began += time.perf_counter() - began  # the rate counts training alone
+    return validation
 
 
 @contextmanager

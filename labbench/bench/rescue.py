@@ -1,47 +1,136 @@
 """Where a run under way leaves what it takes to go on, so that what interrupts it (a killed process, a power cut) costs
 no more than the epoch it was in. A cache: without it the run begins anew and comes to the same end."""
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
+import msgspec
+from msgspec import Struct
+
+from labbench.bench import paused as runs
 from labbench.bench.paused import Paused
+from labbench.session.operations import Finetune
+from labbench.session.store import EPOCH, RUN
 
 SHARE = 0.003  # of a run's time that may be computed for keeping it; it may wait twice as long, for a disk or a core
 FIRST = 2.0  # seconds: a run that is shorter is sooner done again
+RUNS = 8  # interrupted runs that are kept for whoever comes back
 
 
-def nowhere() -> Paused | None:
-    """The `find` where nothing is ever left."""
-    return None
+class Known(Struct, frozen=True):
+    """The last epoch that was finished: so little that it can be written after every one."""
+
+    operation: Finetune
+    """As it is done: nothing is open how it computes."""
+    epoch: int
+    top1: float
+    """Its validation figures."""
+    loss: float | None
+
+
+class Found(NamedTuple):
+    """What is there of a run that was interrupted."""
+
+    paused: Paused | None = None
+    known: Known | None = None
+    """Its epoch is later than that of `paused` where the run was not kept after every one."""
+
+
+class Place:
+    """The files of one run. A folder that cannot be written costs epochs, no more."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._run, self._epoch = folder / f"{name}{RUN}", folder / f"{name}{EPOCH}"
+
+    def find(self) -> Found:
+        """What whoever did the same before and was interrupted has left; nothing of it where it is broken."""
+        known = None
+        with suppress(OSError, ValueError):
+            known = msgspec.json.decode(self._epoch.read_bytes().split(b"\n")[0], type=Known)
+        return Found(runs.read(self._run), known)
+
+    def note(self, known: Known) -> None:
+        """An epoch is finished. Written over the one before, which is no longer: a kill leaves the one or the other."""
+        with suppress(OSError):
+            try:
+                file = os.open(self._epoch, os.O_WRONLY)
+            except FileNotFoundError:
+                self._epoch.parent.mkdir(parents=True, exist_ok=True)
+                file = os.open(self._epoch, os.O_WRONLY | os.O_CREAT, 0o666)
+                self._make_room()
+            try:
+                os.pwrite(file, msgspec.json.encode(known) + b"\n", 0)
+            finally:
+                os.close(file)
+
+    def keep(self, paused: Paused) -> None:
+        """Keep all of it: one plain file, written again and again, with no part in common with what else is there."""
+        with suppress(OSError):
+            runs.save(paused, self._run)
+            self._make_room()
+
+    def drop(self) -> None:
+        """Nobody goes on with it."""
+        for file in (self._run, self._epoch):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+
+    def _make_room(self) -> None:
+        """Those that nobody came back to go."""
+        files = [file for end in (RUN, EPOCH) for file in self._run.parent.glob(f"*{end}")]
+        used: dict[str, float] = {}
+        for file in files:
+            used[file.stem] = max(used.get(file.stem, 0.0), file.stat().st_mtime)
+        for name in sorted(used, key=lambda name: used[name])[:-RUNS]:
+            Place(self._run.parent, name).drop()
 
 
 @dataclass
 class Rescue:
-    """The place of one run.
+    """When a run leaves what.
 
-    After a measured epoch the run is kept, but not before `FIRST` seconds, and after each writing not until it has been
-    worth it: in all, the run computes for it at most `SHARE` of its time, stands still for it at most twice that, and
-    one writing more. What was learned since is what an interruption costs.
+    After each epoch its number is noted, so that whoever comes back goes on after it; only where epochs are so short,
+    or a disk so slow, that the run would stand still for it for more than twice `SHARE` of its time is one left out.
+    All that it takes is kept less often: not before `FIRST` seconds, and after each writing not until it has been worth
+    it. In all, the run computes for it at most `SHARE` of its time, stands still for it at most twice that, and one
+    writing more. The epochs between are computed again.
     A run that is stopped is kept where it stands: who asked for that may be gone, as when the front end was killed.
     """
 
-    find: Callable[[], Paused | None] = nowhere
-    """The run as it was kept by whoever did the same before and was interrupted."""
-    write: Callable[[Paused], None] | None = None
+    place: Place | None = None
     share: float = SHARE
     first: float = FIRST
     _due: float = float("inf")
+    _noted: int = 0
+    _next: float = 0.0
+    """When the next epoch may be noted."""
 
-    def begin(self) -> Paused | None:
+    def begin(self) -> Found:
         """The run begins: where from, if not from its first step."""
         self._due = time.perf_counter() + self.first
-        return self.find()
+        found = self.place.find() if self.place else Found()
+        self._noted = found.known.epoch if found.known else 0
+        return found
 
-    def keep(self, pause: Callable[[], Paused], last: bool = False) -> None:
-        """An epoch was measured, or it is the last chance: keep the run, if it is due or that."""
-        began, busy = time.perf_counter(), time.thread_time()
-        if self.write and (last or began >= self._due):
-            self.write(pause())
+    def finished(self, known: Known, pause: Callable[[], Paused]) -> None:
+        """An epoch was measured: say so, if it is not done for the second time, and keep the run, if that is due."""
+        began = time.perf_counter()
+        if self.place and known.epoch > self._noted and began >= self._next:
+            self.place.note(known)
+            now = time.perf_counter()
+            self._next = now + (now - began) / (2 * self.share)
+        if began >= self._due:
+            self.keep(pause)
+
+    def keep(self, pause: Callable[[], Paused]) -> None:
+        """Keep the run now."""
+        if self.place:
+            began, busy = time.perf_counter(), time.thread_time()
+            self.place.keep(pause())
             now = time.perf_counter()
             self._due = now + max((time.thread_time() - busy) / self.share, (now - began) / (2 * self.share))

@@ -21,6 +21,7 @@ from labbench.bench.padding import extras, widen
 from labbench.bench.paused import Paused, copied
 from labbench.bench.penalties import Penalty, penalty_of
 from labbench.bench.prefix import parted
+from labbench.bench.rescue import Known
 from labbench.bench.schedules import Plateau
 from labbench.bench.state import Data, State, is_frozen, weight_of
 from labbench.bench.ties import Tie, compute_unique
@@ -66,6 +67,8 @@ class Run:
     """Where this operation began: above 0 where it goes on with a stopped run."""
     here: int = 0
     """Where this process began: above `first_step` where the operation was interrupted."""
+    known: Known | None = None
+    """The last epoch that was finished before the interruption, where the run was kept earlier than after that."""
     random: tuple[Tensor, ...] = ()
     """What dropout draws from, after the last step."""
     totals: Tensor = field(default_factory=lambda: torch.zeros(3))

@@ -14,11 +14,12 @@ from labbench.bench.checkpoints import Cache
 from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.loading import fresh
 from labbench.bench.measure import fingerprint
-from labbench.bench.rescue import Rescue
+from labbench.bench.rescue import Place, Rescue
 from labbench.bench.state import State
 from labbench.session.events import Restore
 from labbench.session.keys import run_key, state_key
 from labbench.session.operations import PLAIN, AnyOperation, Cluster, Finetune, Load, Prune, Standing, Walk, as_asked
+from labbench.session.store import UNDER_WAY
 from labbench.session.tree import Tree
 
 IN_MEMORY = 6  # states: enough to step back and forth without the disk; a ResNet-18 is 45 MB
@@ -42,8 +43,8 @@ class Timeline:
         self.recomputed = 0
         """Operations that `restore`, undo, redo and jump had to do again so far."""
         self._states: OrderedDict[str, State] = OrderedDict()
-        self._run = ""
-        """What the last finetuning left for the case of its interruption."""
+        self._run: Place | None = None
+        """Where the last finetuning left something for the case of its interruption."""
 
     @property
     def done(self) -> tuple[Change, ...]:
@@ -80,8 +81,8 @@ class Timeline:
     def settle(self) -> None:
         """Whoever asked for the last operation has heard what came of it: nothing of it is to be rescued any more."""
         if self._run:
-            self.cache.drop_under_way(self._run)
-            self._run = ""
+            self._run.drop()
+            self._run = None
 
     def restore(self, request: Restore, tools: Tools, measure: Callable[[State], State]) -> None:
         """Stand where another timeline stood. Raises `BenchError` if that cannot be had; this one then is as it was."""
@@ -112,8 +113,9 @@ class Timeline:
         if state is None or not isinstance(operation, Finetune):
             return Rescue()
         done = self.done[-1].key.partition("-")[0]
-        self._run = key = run_key(f"{done}-{fingerprint(state)}", operation, operation.device or str(state.device))
-        return Rescue(partial(self.cache.get_under_way, key), partial(self.cache.put_under_way, key))
+        name = run_key(f"{done}-{fingerprint(state)}", operation, operation.device or str(state.device))
+        self._run = Place(self.cache.store.folder / UNDER_WAY, name)
+        return Rescue(self._run)
 
     def _stand(self, operation: AnyOperation, change: Change, state: State, *, keep: bool = True) -> None:
         self.tree.take(operation, change)

@@ -55,6 +55,8 @@ class Progress(Event, frozen=True):
     """Of the whole operation, 0 to 1."""
     epoch: int = 0
     epochs: int = 0
+    again: int = 0
+    """The last epoch that was finished before an interruption, while those up to it are computed again; else 0."""
     step: int = 0
     steps: int = 0
     """Over all epochs of the run."""

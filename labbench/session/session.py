@@ -183,7 +183,7 @@ class Session:
                 self._start(event.operation)
             case Progress():
                 self.progress = event
-                self._measured = max(0 if self._again else self._measured, event.epoch - 1)
+                self._measured = max(0 if self._again else self._measured, event.epoch - 1, event.again)
             case Metric():
                 self._take_point(event)
             case Sparsity():

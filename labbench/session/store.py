@@ -22,6 +22,7 @@ OBJECT, ENTRY = ".safetensors", ".json"
 PARTS = ("states", "objects")  # folders of what is kept
 UNDER_WAY = "runs"  # the folder of runs that somebody may come back to, after a kill: whoever trains writes them
 RUN = ".run"  # behind the name of a state: the run that was stopped and left it
+EPOCH = ".epoch"  # behind the name of a run under way: its last finished epoch
 ROOM = 0.9  # of the limit is left full when it was reached, so that not every state has to look for room
 OFTEN = 8  # a store is measured again when an eighth of its limit was written: others write, too
 WAIT = 5.0  # seconds to wait for another labbench that writes or clears

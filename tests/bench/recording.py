@@ -17,10 +17,10 @@ from side_by_side import Timed, arguments, show, side_by_side
 
 from labbench import folders
 from labbench.bench.apply import Tools, apply
-from labbench.bench.checkpoints import Cache
 from labbench.bench.dataset import Reading
 from labbench.bench.datasets import DATASETS
-from labbench.bench.rescue import Rescue
+from labbench.bench.paused import Paused
+from labbench.bench.rescue import Known, Place, Rescue
 from labbench.bench.state import Data, State
 from labbench.session.events import Finished, Started
 from labbench.session.jsonl import VERSION, Header, Writer, decode_event, encode
@@ -42,10 +42,9 @@ class Recorder:
     """Everything that is done for one recorded run, and how long that took: time of the thread, whatever else runs."""
 
     def __init__(self, folder: Path) -> None:
-        self.told = self.taken = self.keeping = 0.0
+        self.told = self.taken = 0.0
         self.session = Session()
         self.session.thinning = Thinning()
-        self.cache = Cache(folder, 10**9)
         (folder / "run.jsonl").unlink(missing_ok=True)
         self.writer = Writer(folder / "run.jsonl", Header(labbench=VERSION))
         self.began = time.perf_counter()
@@ -61,11 +60,17 @@ class Recorder:
         self.told += told - began
         self.taken += time.thread_time() - told
 
-    def keep(self, paused: Any) -> None:
-        """The run, as a worker keeps it. What is timed here leaves out the copies that are made of it before."""
+
+class TimedRescue(Rescue):
+    """A place for the run, as a worker has one, and how long all that took."""
+
+    seconds = 0.0
+
+    def finished(self, known: Known, pause: Callable[[], Paused]) -> None:
+        """What is done after each epoch."""
         began = time.thread_time()
-        self.cache.put_under_way("run", paused)
-        self.keeping += time.thread_time() - began
+        super().finished(known, pause)
+        self.seconds += time.thread_time() - began
 
 
 def sides(state: State, operation: Finetune, folder: Path, shares: list[str]) -> dict[str, Callable[[], object]]:
@@ -75,12 +80,14 @@ def sides(state: State, operation: Finetune, folder: Path, shares: list[str]) ->
     def recorded() -> None:
         began, recorder = time.thread_time(), Recorder(folder)
         recorder.take(Started(operation=operation))
-        rescue = Rescue(write=recorder.keep)
+        rescue = TimedRescue(Place(folder, "run"))
         apply(operation, state, Tools(tools.data, recorder.take, rescue=rescue))
         recorder.take(Finished(operation=operation))
         recorder.writer.close()
+        assert rescue.place
+        rescue.place.drop()
         whole = time.thread_time() - began
-        told, keeping, taken = (part / whole for part in (recorder.told, recorder.keeping, recorder.taken))
+        told, keeping, taken = (part / whole for part in (recorder.told, rescue.seconds, recorder.taken))
         shares.append(
             f"of {whole:.2f} s of this thread: {told:.2%} telling events, {keeping:.2%} keeping the run; "
             f"in the other process {taken:.2%} for {len(recorder.session.events)} events"

@@ -1,6 +1,9 @@
 """A run that is interrupted and done again ends as one that was not, and has lost no more than the epoch it was in."""
 
+import itertools
 import math
+import os
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,14 +12,15 @@ import msgspec
 import pytest
 import torch
 from bench_examples import Small, do, noise, restore_of, state_of
+from msgspec.structs import replace as replace_fields
 from test_resume import Counting, Dropping, each_run, worked_on
 
 from labbench.bench.apply import Applied, Tools, apply
-from labbench.bench.checkpoints import RUNS, Cache
+from labbench.bench.checkpoints import Cache
 from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.measure import fingerprint
 from labbench.bench.paused import Paused, read, save
-from labbench.bench.rescue import FIRST, SHARE, Rescue
+from labbench.bench.rescue import FIRST, RUNS, SHARE, Found, Known, Place, Rescue
 from labbench.bench.state import State
 from labbench.bench.timeline import Timeline
 from labbench.session.events import Metric, Progress, Sparsity
@@ -37,23 +41,30 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-class Place:
-    """Where one run is kept."""
+class Seen(Place):
+    """Where one run is kept after every epoch, or after none but `only`; and what was."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, only: Container[int] = range(1000)) -> None:
+        super().__init__(path.parent, path.name)
+        self.path, self.only = path.with_suffix(".run"), only
         self.kept: list[int] = []
+        self.noted: list[int] = []
 
-    def write(self, paused: Paused) -> None:
-        save(paused, self.path)
-        self.kept.append(paused.measured)
+    def keep(self, paused: Paused) -> None:
+        if paused.measured in self.only:
+            super().keep(paused)
+            self.kept.append(paused.measured)
+
+    def note(self, known: Known) -> None:
+        super().note(known)
+        self.noted.append(known.epoch)
 
     @property
     def rescue(self) -> Rescue:
-        return Rescue(lambda: read(self.path), self.write, share=1e9, first=0.0)
+        return Rescue(self, share=1e9, first=0.0)
 
 
-def run(state: State, operation: Finetune, place: Place, until: float = 1e9) -> tuple[Applied, list[Any]]:
+def run(state: State, operation: Finetune, place: Seen, until: float = 1e9) -> tuple[Applied, list[Any]]:
     """Do it, until so many epochs are measured and the next has begun."""
     events: list[Progress | Metric | Sparsity] = []
 
@@ -72,9 +83,9 @@ def figures(events: list[Any]) -> dict[tuple[str, float], float | None]:
 
 @each_run
 def test_an_interrupted_run_ends_as_one_that_was_not(small: Small, how: dict[str, Any], tmp_path: Path) -> None:
-    state, place = worked_on(small()), Place(tmp_path / "run")
+    state, place = worked_on(small()), Seen(tmp_path / "run")
     operation = tune(epochs=4, batch_size=40, **how)
-    whole, expected = run(state, operation, Place(tmp_path / "whole"))
+    whole, expected = run(state, operation, Seen(tmp_path / "whole"))
     known: dict[Any, Any] = {}
     for epochs in (1, 3):
         with pytest.raises(Killed):
@@ -92,6 +103,70 @@ def test_an_interrupted_run_ends_as_one_that_was_not(small: Small, how: dict[str
     assert events[0].note == "goes on after epoch 3, where it was interrupted"
 
 
+@pytest.mark.parametrize(
+    ("kept", "again"), [((), "epochs 1 to 3 were"), ((1,), "epochs 2 to 3 were"), ((2,), "epoch 3 was")]
+)
+def test_a_run_goes_on_after_the_last_finished_epoch_wherever_it_was_kept(
+    small: Small, tmp_path: Path, kept: tuple[int, ...], again: str
+) -> None:
+    state, operation = worked_on(small()), tune(epochs=4, batch_size=40)
+    whole, expected = run(state, operation, Seen(tmp_path / "whole"))
+    place = Seen(tmp_path / "run", kept)
+    with pytest.raises(Killed):
+        run(state, operation, place, 3)
+    with pytest.raises(Killed):  # while it computes again what was finished
+        run(state, operation, place, 2)
+    assert place.noted == [1, 2, 3]
+    made, events = run(state, operation, place)
+    assert place.noted == [1, 2, 3, 4]
+    assert fingerprint(made.state) == fingerprint(whole.state)
+    assert made.state.accuracy == whole.state.accuracy
+    assert made.remarks == (
+        "went on after epoch 3, where it was interrupted",
+        f"{again} computed again, to the same figures",
+        *whole.remarks,
+    )
+    first = events[0]
+    assert first.note.startswith("goes on after epoch 3, where it was interrupted; epoch")
+    assert first.note.endswith(f"{again.rpartition(' ')[0]} {'is' if kept == (2,) else 'are'} computed again first")
+    assert first.epoch == (kept[0] + 1 if kept else 1)
+    for event in events:
+        if isinstance(event, Progress) and event.phase == "train":
+            assert event.again == (3 if event.epoch <= 3 else 0)
+    assert figures(events).items() <= figures(expected).items()
+
+
+def test_what_comes_out_otherwise_the_second_time_is_said(small: Small, tmp_path: Path) -> None:
+    state, operation, place = small(), tune(epochs=3, batch_size=40), Seen(tmp_path / "run", ())
+    with pytest.raises(Killed):
+        run(state, operation, place, 2)
+    known = place.find().known
+    assert known is not None
+    assert known.epoch == 2
+    place.note(replace_fields(known, top1=0.5, loss=0.25))
+    made, _ = run(state, operation, place)
+    assert known.loss is not None
+    assert made.remarks[1] == (
+        f"epochs 1 to 2 were computed again, to other figures: {100 * known.top1:.2f} % validation, "
+        f"loss {known.loss:.6g}; before 50.00 % validation, loss 0.25"
+    )
+
+
+def test_a_run_computes_as_it_did_before_also_where_only_its_last_epoch_is_known(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, place = small(), Seen(tmp_path / "run", ())
+    operation = Finetune(epochs=2, batch_size=40)
+    chosen = tune(epochs=2, batch_size=40)
+    monkeypatch.setattr("labbench.bench.finetune.chosen_way", lambda *_: (chosen, ()))
+    with pytest.raises(Killed):
+        run(state, operation, place, 1)
+    monkeypatch.delattr("labbench.bench.finetune.chosen_way")  # it is not asked once more
+    made, _ = run(state, operation, place)
+    assert made.operation == chosen
+    assert made.remarks[1] == "epoch 1 was computed again, to the same figures"
+
+
 def test_a_stopped_and_a_resumed_run_can_be_interrupted_too(tmp_path: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -99,9 +174,8 @@ def test_a_stopped_and_a_resumed_run_can_be_interrupted_too(tmp_path: Path) -> N
     whole = do(state, tune(epochs=4, batch_size=8, lr=0.1))
     broken = tune(epochs=4, batch_size=8, lr=0.1, steps=7)  # of 3 in an epoch
     for operation, begin in ((broken, state), (Finetune(resume=True), do(state, broken))):
-        place = Place(tmp_path / str(operation.resume))
-        expected, points = run(begin, operation, Place(tmp_path / "whole"))
-        (tmp_path / "whole").unlink()
+        place = Seen(tmp_path / str(operation.resume))
+        expected, points = run(begin, operation, Seen(tmp_path / f"whole-{operation.resume}"))
         with pytest.raises(Killed):
             run(begin, operation, place, 1.5)
         made, others = run(begin, operation, place)
@@ -124,9 +198,9 @@ def test_a_run_whose_front_end_is_gone_goes_on_where_it_was_stopped(keep: Any, t
     tools = Tools(lambda name, options, side: state.data, stopped=total)
     whole = apply(operation, state, tools)
     for looks in range(4, total.calls, 5):
-        place = Place(tmp_path / str(looks))
+        place = Seen(tmp_path / str(looks))
         try:
-            stopped = apply(operation, state, replace(tools, stopped=Counting(looks), rescue=Rescue(write=place.write)))
+            stopped = apply(operation, state, replace(tools, stopped=Counting(looks), rescue=Rescue(place)))
         except Stopped:  # before any step
             continue
         made, _ = run(state, operation, place)
@@ -140,8 +214,8 @@ def test_a_run_whose_front_end_is_gone_goes_on_where_it_was_stopped(keep: Any, t
 @pytest.mark.parametrize("wrong", ["another operation", "another model", "another optimizer", "broken"])
 def test_what_cannot_be_used_is_left_alone(small: Small, wrong: str, tmp_path: Path) -> None:
     operation = tune(epochs=2, batch_size=40)
-    state, place = small(), Place(tmp_path / "run")
-    expected, _ = run(state, operation, Place(tmp_path / "whole"))
+    state, place = small(), Seen(tmp_path / "run")
+    expected, _ = run(state, operation, Seen(tmp_path / "whole"))
     with pytest.raises(Killed):
         run(state, operation, place, 1)
     found = read(place.path)
@@ -157,11 +231,27 @@ def test_what_cannot_be_used_is_left_alone(small: Small, wrong: str, tmp_path: P
             place.path.write_bytes(place.path.read_bytes()[:-50])
     made, _ = run(state, operation, place)
     assert fingerprint(made.state) == fingerprint(expected.state)
+    assert made.remarks[1:] == ("epoch 1 was computed again, to the same figures", *expected.remarks)
+
+
+@pytest.mark.parametrize("line", [b"", b"\n", b"{}", b'{"epoch": 1}', b"[" * 100_000, b"\xff\n", b"another operation"])
+def test_an_epoch_that_cannot_be_used_is_left_alone(small: Small, line: bytes, tmp_path: Path) -> None:
+    operation = tune(epochs=2, batch_size=40)
+    state, place = small(), Seen(tmp_path / "run", ())
+    expected, _ = run(state, operation, Seen(tmp_path / "whole"))
+    if line.startswith(b"another"):
+        place.note(Known(tune(epochs=3), 1, 0.5, 1.0))
+    else:
+        (tmp_path / "run.epoch").write_bytes(line)
+    made, _ = run(state, operation, place)
+    assert fingerprint(made.state) == fingerprint(expected.state)
     assert made.remarks == expected.remarks
 
 
 @pytest.mark.parametrize("slow", [1, 2, 8])
-def test_keeping_costs_no_more_than_its_share_of_the_time(monkeypatch: pytest.MonkeyPatch, slow: int) -> None:
+def test_keeping_costs_no_more_than_its_share_of_the_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, slow: int
+) -> None:
     """Slow: a disk or another program makes it take so many times as long."""
     now = 0.0
     busy = 0.0
@@ -169,20 +259,48 @@ def test_keeping_costs_no_more_than_its_share_of_the_time(monkeypatch: pytest.Mo
     monkeypatch.setattr("labbench.bench.rescue.time.thread_time", lambda: busy)
     written = []
 
-    def write(paused: Paused) -> None:
-        nonlocal now, busy
-        now, busy = now + 0.02 * slow, busy + 0.02
-        written.append(now)
+    class Slow(Place):
+        def note(self, known: Known) -> None: ...
 
-    rescue = Rescue(write=write)
+        def keep(self, paused: Paused) -> None:
+            nonlocal now, busy
+            now, busy = now + 0.02 * slow, busy + 0.02
+            written.append(now)
+
+    rescue = Rescue(Slow(tmp_path, "run"))
     rescue.begin()
-    while now < 100:
-        now += 0.3  # an epoch
-        rescue.keep(lambda: None)  # type: ignore[arg-type, return-value]
+    for epoch in itertools.count(1):
+        now += 0.3
+        rescue.finished(Known(TUNE, epoch, 0.5, 1.0), lambda: None)  # type: ignore[arg-type, return-value]
+        if now > 100:
+            break
     assert written[0] == pytest.approx(FIRST + 0.1 + 0.02 * slow)  # after the first epoch that ends later
     assert (len(written) - 1) * 0.02 <= 100 * SHARE
     assert (len(written) - 1) * 0.02 * slow <= 100 * 2 * SHARE
     assert len(written) > 80 * SHARE / 0.02 / max(slow / 2, 1)  # it does use what it may
+
+
+@pytest.mark.parametrize(("takes", "every"), [(0.0001, 1), (0.005, 34)])
+def test_each_epoch_is_noted_unless_the_disk_is_too_slow(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, takes: float, every: int
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("labbench.bench.rescue.time.perf_counter", lambda: now)
+    noted = []
+
+    class Slow(Place):
+        def note(self, known: Known) -> None:
+            nonlocal now
+            now += takes
+            noted.append(known.epoch)
+
+    rescue = Rescue(Slow(tmp_path, "run"), first=math.inf)
+    rescue.begin()
+    for epoch in range(1, 1001):
+        now += 0.025
+        rescue.finished(Known(TUNE, epoch, 0.5, 1.0), lambda: None)  # type: ignore[arg-type, return-value]
+    assert noted == list(range(1, 1001, every))
+    assert len(noted) * takes <= 2 * SHARE * now + takes
 
 
 # At the timeline
@@ -222,7 +340,7 @@ class Bench:
 
 
 def files(folder: Path) -> list[str]:
-    return [path.suffix for path in folder.rglob("*.run")]
+    return sorted(path.suffix for path in (folder / "runs").glob("*"))
 
 
 def test_the_same_operation_at_the_same_point_goes_on_and_nothing_of_it_stays(tools: Tools, tmp_path: Path) -> None:
@@ -235,7 +353,7 @@ def test_the_same_operation_at_the_same_point_goes_on_and_nothing_of_it_stays(to
     applied = bench.do(TUNE)
     assert applied.remarks[0] == "went on after epoch 2, where it was interrupted"
     assert fingerprint(applied.state) == fingerprint(whole.state)
-    assert files(folder) == [".run"], "nobody has heard yet that it is done"
+    assert files(folder) == [".epoch", ".run"], "nobody has heard yet that it is done"
     bench.do(Note(text="done"))
     assert files(folder) == []
 
@@ -273,11 +391,14 @@ def test_anything_else_begins_anew(tools: Tools, tmp_path: Path, before: Any, op
 def test_runs_that_nobody_comes_back_to_make_room(small: Small, tmp_path: Path) -> None:
     paused = do(small(), tune(epochs=2, batch_size=40, steps=3)).paused
     assert paused is not None
-    cache = Cache(tmp_path, 10**9)
     for number in range(RUNS + 3):
-        cache.put_under_way(f"{number:02}", paused)
-    assert len(files(tmp_path)) == RUNS
-    assert cache.get_under_way(f"{RUNS + 2:02}") is not None
-    assert cache.get_under_way("00") is None
-    cache.drop_under_way("03")
-    assert cache.get_under_way("03") is None
+        place = Place(tmp_path / "runs", f"{number:02}")
+        place.note(Known(TUNE, 1, 0.5, 1.0))
+        if number % 2:
+            place.keep(paused)
+        for path in (tmp_path / "runs").glob(f"{number:02}.*"):
+            os.utime(path, (number, number))
+    assert {path.stem for path in (tmp_path / "runs").iterdir()} == {f"{number:02}" for number in range(3, RUNS + 3)}
+    Place(tmp_path / "runs", "03").drop()
+    assert not list((tmp_path / "runs").glob("03.*"))
+    assert Place(tmp_path / "runs", "03").find() == Found()

@@ -214,6 +214,7 @@ def test_a_run_that_is_interrupted_once_more_is_as_far_as_it_came() -> None:
     for more, measured in (
         ([], 3),
         ([Progress(phase="train", fraction=0.4, epoch=3)], 2),
+        ([Progress(phase="train", fraction=0.2, epoch=1, again=3), Metric(name="train/loss", x=1.0, y=1.0)], 3),
         ([Progress(phase="train", fraction=0.1, epoch=1), Metric(name="step/loss", x=0.1, y=1.0)], 0),
     ):
         session = session_of(*finished(LOAD), *again, *more, Died(error="killed"))

@@ -1,13 +1,12 @@
 """The app and its worker in processes of their own, for a test to kill: `killable.py app PIDS` starts labbench without
 arguments, trains a model or goes on with what was interrupted, as whoever only presses Enter; PIDS names its worker.
 
-`killable.py worker` is the real worker, but it keeps every epoch and takes its time over each, so that it can be hit.
+`killable.py worker` is the real worker, but it rests after each epoch, so that it can be hit.
 """
 
 import asyncio
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from hosting import seen
@@ -42,21 +41,15 @@ async def app(pids: Path) -> None:
 
 def worker() -> int:
     from labbench import worker
-    from labbench.bench.timeline import Timeline
+    from labbench.bench.rescue import Place
 
-    there = Timeline._rescue
+    there = Place.note
 
-    def eager(timeline, operation, state):
-        found = replace(there(timeline, operation, state), share=1e9, first=0.0)
-        write = found.write
+    def slowly(place, known):
+        there(place, known)
+        time.sleep(PAUSE)
 
-        def slowly(paused):
-            write(paused)
-            time.sleep(PAUSE)
-
-        return replace(found, write=slowly) if write else found
-
-    Timeline._rescue = eager
+    Place.note = slowly
     sys.argv[1:] = []
     return worker.main()
 

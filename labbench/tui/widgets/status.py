@@ -50,7 +50,7 @@ def _running(session: Session, name: str, progress: Progress | None, width: int)
         return f"{name} …"
     parts = [name, f"{bar(progress.fraction, BAR if width > 90 else BAR // 2)} {100 * progress.fraction:.0f} %"]
     if progress.epochs:
-        parts.insert(1, f"epoch {progress.epoch}/{progress.epochs}")
+        parts.insert(1, f"epoch {progress.epoch}/{progress.epochs}{' again' if progress.again else ''}")
     elif progress.phase:
         parts.insert(1, progress.phase)
     return "  ".join(fitted(parts + _figures(session, progress), width, "  "))

@@ -10,7 +10,7 @@ from labbench.commands import models_of, outcome, planned_of, refuse_code, taken
 from labbench.exits import BAD, CANNOT, DIFFERS, INTERRUPTED, SAME, say
 from labbench.headless import CannotRun, Stopped
 from labbench.listing import print_lines
-from labbench.session import report
+from labbench.session import lock, report
 from labbench.session.events import AnyEvent, Finished
 from labbench.session.jsonl import keep_tolerance
 from labbench.session.session import Session
@@ -45,6 +45,8 @@ def repeat(
     models = models_of(planned)
     if models and not trust_code:
         return refuse_code(file, models)
+    if keep and (problem := _closed(file)):
+        return say(problem, BAD)
     runs: dict[int, dict[int, Snapshot | None]] = {}
     code = SAME
     for place, seed in enumerate(seeds, 1):
@@ -85,6 +87,16 @@ def _run(
     with worker_for(planned, data_dir) as command:
         again = dataclasses.replace(planned, operations=shifted(planned.operations, seed))
         outcome(do_again(again, see, command=command, trusted=models))
+
+
+def _closed(file: Path) -> str:
+    """Why the spread could not be written into the file, before hours are spent on it."""
+    try:
+        with file.open("r+b") as there:
+            lock.take(there)
+    except OSError as error:
+        return f"{file} cannot carry the spread: {error.strerror or error}"
+    return ""
 
 
 def _kept(file: Path, steps: Sequence[Figures]) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 from labbench import cli, client, folders, listing, repeat
 from labbench.headless import Stopped
-from labbench.session import jsonl, recipe
+from labbench.session import jsonl, lock, recipe
 from labbench.session.catalogue import shipped
 from labbench.session.operations import Finetune, Load, Note
 from labbench.session.session import Session
@@ -240,6 +240,15 @@ def test_a_session_is_repeated_over_seeds_and_carries_the_spread(run: Run, sessi
     header = jsonl.read(session)[0]
     assert header.tolerance[3]["validation"].n == 3 and 2 not in header.tolerance
     assert run("replay", session, "--check")[1][-1] == "7 steps: 7 identical"
+
+
+def test_a_file_that_cannot_carry_the_spread_is_refused_before_the_first_seed(run: Run, session: Path) -> None:
+    with session.open("r+b") as there:
+        lock.take(there)
+        code, out, err = run("replay", session, "--repeat", 3, "--keep")
+    assert (code, out) == (2, [])
+    assert "cannot carry the spread: this session is open in another labbench" in err
+    assert "seed 0" not in err
 
 
 @pytest.mark.parametrize("stop", [Stopped, KeyboardInterrupt])

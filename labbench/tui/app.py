@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from msgspec.structs import replace
 from rich.text import Text
-from textual.app import App, SystemCommand
+from textual._context import active_message_pump
+from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
+from textual.dom import DOMNode, NoScreen
 from textual.screen import Screen
+from textual.widget import MountError
 
 from labbench import folders
 from labbench.client import worker_command
@@ -283,7 +287,7 @@ class LabbenchApp(App[None]):
         from labbench.tui.screens.open import OpenScreen
 
         self.catalogue = event.catalogue or self.catalogue
-        for screen in self.screen_stack:
+        for screen in self.screen_stack if self.is_running else ():
             if isinstance(screen, OpenScreen):
                 screen.set_ready(event)
 
@@ -451,7 +455,14 @@ class LabbenchApp(App[None]):
         await self._end_worker()
 
     def _handle_exception(self, error: Exception) -> None:
-        """One sentence instead of a traceback over the screen; Textual's own hook, so its bookkeeping is kept."""
+        """One sentence instead of a traceback over the screen; Textual's own hook, so its bookkeeping is kept.
+
+        Where a screen or the app goes, Textual closes children before parents, whose last messages may then miss them;
+        that is only logged.
+        """
+        if isinstance(error, (NoMatches, MountError, NoScreen, ScreenStackError)) and self._is_going():
+            report(error, self.log_path)
+            return
         self._return_code = 1
         if self._exception is None:
             self._exception = error
@@ -459,3 +470,9 @@ class LabbenchApp(App[None]):
         sentence = report(error, self.log_path)
         if not self._exit_renderables:  # what breaks while the app is ending is in the log
             self.panic(Text(sentence))
+
+    def _is_going(self) -> bool:
+        """Whether what handles a message now is being removed, or the app ends."""
+        here = active_message_pump.get(None)
+        going = isinstance(here, DOMNode) and any(node._pruning for node in here.ancestors_with_self)
+        return going or not self.is_running

@@ -91,6 +91,8 @@ class Field(Vertical):
         start = knob.default if value is None or wrong(knob, value) else value
         self._value: object = start
         self._control = self._make(start)
+        self._note = Static("", classes="note", markup=False)
+        self._help = Static("", classes="help", markup=False)
 
     def _make(self, start: object) -> Choice | Input:
         knob = self.knob
@@ -110,8 +112,8 @@ class Field(Vertical):
         with Horizontal():
             yield Static(self.knob.name.replace("_", " "), classes="name", markup=False)
             yield self._control
-            yield Static("", classes="note", markup=False)
-        yield Static("", classes="help", markup=False)
+            yield self._note
+        yield self._help
 
     def on_mount(self) -> None:
         """Show what the first value means."""
@@ -153,8 +155,8 @@ class Field(Vertical):
             self.problem, note = self._judge(self._value)
         self.set_class(bool(self.problem), "-wrong")
         note = "" if self.problem else note or self._meaning()
-        self.query_one(".note", Static).update(Content(note))
-        self.query_one(".help", Static).update(Content(f"✗ {self.problem}" if self.problem else self._explanation()))
+        self._note.update(Content(note))
+        self._help.update(Content(f"✗ {self.problem}" if self.problem else self._explanation()))
 
     def _meaning(self) -> str:
         if values.is_fraction(self.knob) and isinstance(self._value, float | int):

@@ -75,13 +75,15 @@ def finetune(
             with interruptible(run, stopped):
                 for epoch in range(run.measured + 1, operation.epochs + 1):
                     train_epoch(run, epoch, report, stopped)
-                    validation = measure_epoch(run, epoch, report, stopped)
-                    if operation.steps and run.step >= operation.steps:
-                        raise Stopped
+                    validation = measure_epoch(run, epoch, stopped)
                     known = Known(operation, epoch, validation.top1, validation.loss)
                     if run.known and epoch == run.known.epoch:
                         run.remarks.append(compared(run, known))
-                    rescue.finished(known, lambda: pause(run, operation))
+                    rescue.note(known)  # before anybody hears of it
+                    report_epoch(run, validation, report)
+                    if operation.steps and run.step >= operation.steps:
+                        raise Stopped
+                    rescue.keep(lambda: pause(run, operation))
     except Stopped:
         if run.step == run.first_step and not (operation.resume and run.step == operation.steps):
             raise  # nothing was learned
@@ -89,7 +91,7 @@ def finetune(
     done = as_stopped(run, epoch) if broken else operation
     paused = pause(run, done) if broken else None
     if paused and run.step != operation.steps:
-        rescue.keep(lambda: replace(paused, operation=operation))
+        rescue.keep(lambda: replace(paused, operation=operation), last=True)
     weights, kept = chosen(run, broken)
     run.model.load_state_dict(weights)
     finished = replace(finish(run, kept), paused=paused)
@@ -398,21 +400,12 @@ def check_finite(run: Run, epoch: int, loss: float) -> None:
         )
 
 
-def measure_epoch(run: Run, epoch: int, report: Report, stopped: Callable[[], bool]) -> Accuracy:
+def measure_epoch(run: Run, epoch: int, stopped: Callable[[], bool]) -> Accuracy:
     """Validation figures after an epoch, and whether it is the best one. Raises `Stopped`."""
-    data, began = run.state.data, time.perf_counter()
-    validation = evaluate(run.model, data, run.device, "validation", lambda _: None, stopped)
+    began = time.perf_counter()
+    validation = evaluate(run.model, run.state.data, run.device, "validation", lambda _: None, stopped)
     if validation.loss is None:
         check_finite(run, epoch, math.nan)
-    layers = sparsity(run.state, run.model, epoch)
-    report(layers)
-    loaded = sum(layer.weights for layer in run.state.layers if layer.prunable)
-    for name, value in (
-        ("validation/loss", validation.loss),
-        ("validation/accuracy", validation.top1),
-        ("sparsity", 1 - sum(layers.nonzero.values()) / loaded),
-    ):
-        report(Metric(name=name, x=on_axis(run, epoch), y=value))
     run.measured = epoch
     run.totals.zero_()
     run.drawn = run.generator.get_state()
@@ -421,6 +414,21 @@ def measure_epoch(run: Run, epoch: int, report: Report, stopped: Callable[[], bo
         run.best = validation, copy.deepcopy(run.model.state_dict()), epoch
     run.began += time.perf_counter() - began  # the rate counts training alone
     return validation
+
+
+def report_epoch(run: Run, validation: Accuracy, report: Report) -> None:
+    """Say what the epoch that was measured last came to."""
+    began = time.perf_counter()
+    layers = sparsity(run.state, run.model, run.measured)
+    report(layers)
+    loaded = sum(layer.weights for layer in run.state.layers if layer.prunable)
+    for name, value in (
+        ("validation/loss", validation.loss),
+        ("validation/accuracy", validation.top1),
+        ("sparsity", 1 - sum(layers.nonzero.values()) / loaded),
+    ):
+        report(Metric(name=name, x=on_axis(run, run.measured), y=value))
+    run.began += time.perf_counter() - began
 
 
 @contextmanager

@@ -117,20 +117,18 @@ class Rescue:
         self._noted = found.known.epoch if found.known else 0
         return found
 
-    def finished(self, known: Known, pause: Callable[[], Paused]) -> None:
-        """An epoch was measured: say so, if it is not done for the second time, and keep the run, if that is due."""
+    def note(self, known: Known) -> None:
+        """An epoch was measured. One that was noted before is not noted again."""
         began = time.perf_counter()
         if self.place and known.epoch > self._noted and began >= self._next:
             self.place.note(known)
             now = time.perf_counter()
             self._next = now + (now - began) / (2 * self.share)
-        if began >= self._due:
-            self.keep(pause)
 
-    def keep(self, pause: Callable[[], Paused]) -> None:
-        """Keep the run now."""
-        if self.place:
-            began, busy = time.perf_counter(), time.thread_time()
+    def keep(self, pause: Callable[[], Paused], last: bool = False) -> None:
+        """Between two epochs, or it is the last chance: keep the run, if it is due or that."""
+        began, busy = time.perf_counter(), time.thread_time()
+        if self.place and (last or began >= self._due):
             self.place.keep(pause())
             now = time.perf_counter()
             self._due = now + max((time.thread_time() - busy) / self.share, (now - began) / (2 * self.share))

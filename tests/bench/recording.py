@@ -66,10 +66,16 @@ class TimedRescue(Rescue):
 
     seconds = 0.0
 
-    def finished(self, known: Known, pause: Callable[[], Paused]) -> None:
+    def note(self, known: Known) -> None:
         """What is done after each epoch."""
         began = time.thread_time()
-        super().finished(known, pause)
+        super().note(known)
+        self.seconds += time.thread_time() - began
+
+    def keep(self, pause: Callable[[], Paused], last: bool = False) -> None:
+        """And after some."""
+        began = time.thread_time()
+        super().keep(pause, last)
         self.seconds += time.thread_time() - began
 
 

@@ -41,15 +41,15 @@ async def app(pids: Path) -> None:
 
 def worker() -> int:
     from labbench import worker
-    from labbench.bench.rescue import Place
+    from labbench.bench.rescue import Rescue
 
-    there = Place.note
+    there = Rescue.note
 
-    def slowly(place, known):
-        there(place, known)
+    def slowly(rescue, known):
+        there(rescue, known)
         time.sleep(PAUSE)
 
-    Place.note = slowly
+    Rescue.note = slowly
     sys.argv[1:] = []
     return worker.main()
 

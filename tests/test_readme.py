@@ -42,7 +42,7 @@ def test_there_are_two_commands_that_begin_with_nothing_but_python() -> None:
         assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
         assert subprocess.run(["bash", "-n", "-c", command], check=False).returncode == 0
     assert start.endswith("&& .venv/bin/labbench")
-    assert test.endswith("&& .venv/bin/python -m pytest")
+    assert test.endswith("&& .venv/bin/python -m pytest -n auto")
 
 
 def test_ci_takes_the_second_command_from_the_readme() -> None:

@@ -76,7 +76,7 @@ def finetune(
                 for epoch in range(run.measured + 1, operation.epochs + 1):
                     train_epoch(run, epoch, report, stopped)
                     validation = measure_epoch(run, epoch, stopped)
-                    known = Known(operation, epoch, validation.top1, validation.loss)
+                    known = Known(operation, epoch, validation.top1, validation.loss or 0.0)  # finite, or it had failed
                     if run.known and epoch == run.known.epoch:
                         run.remarks.append(compared(run, known))
                     rescue.note(known)  # before anybody hears of it

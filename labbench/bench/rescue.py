@@ -30,7 +30,7 @@ class Known(Struct, frozen=True):
     epoch: int
     top1: float
     """Its validation figures."""
-    loss: float | None
+    loss: float
 
 
 class Found(NamedTuple):
@@ -75,17 +75,17 @@ class Place:
             self._make_room()
 
     def drop(self) -> None:
-        """Nobody goes on with it."""
-        for file in (self._run, self._epoch):
+        """Nobody goes on with it; nor with what a killed process has half written of it."""
+        for file in self._run.parent.glob(f"*{self._run.stem}.*"):
             with suppress(OSError):
-                file.unlink(missing_ok=True)
+                file.unlink()
 
     def _make_room(self) -> None:
         """Those that nobody came back to go."""
-        files = [file for end in (RUN, EPOCH) for file in self._run.parent.glob(f"*{end}")]
         used: dict[str, float] = {}
-        for file in files:
-            used[file.stem] = max(used.get(file.stem, 0.0), file.stat().st_mtime)
+        for file in self._run.parent.glob("*"):
+            name = file.name.removeprefix(".").partition(".")[0]
+            used[name] = max(used.get(name, 0.0), file.stat().st_mtime)
         for name in sorted(used, key=lambda name: used[name])[:-RUNS]:
             Place(self._run.parent, name).drop()
 

@@ -21,7 +21,7 @@ from labbench.bench.losses import data_loss
 from labbench.bench.measure import evaluate, sparsity, unique_filters, values_at_places
 from labbench.bench.optimizers import set_lr
 from labbench.bench.prefix import Parted, features_of
-from labbench.bench.rescue import Found, Known, Rescue
+from labbench.bench.rescue import Found, Known, Rescue, Told
 from labbench.bench.run import (
     LAYOUTS,
     Run,
@@ -65,6 +65,7 @@ def finetune(
     stop. Raises `BenchError` if there is nothing to train or to resume, or the loss is no longer finite; `Stopped`
     before any step. A run that was interrupted before and left something with `rescue` goes on from there.
     """
+    report = told = Told(report)
     run = begun(operation, state, report, stopped, rescue.begin())
     operation = run.operation
     epoch, broken = run.measured, False
@@ -83,7 +84,7 @@ def finetune(
                     report_epoch(run, validation, report)
                     if operation.steps and run.step >= operation.steps:
                         raise Stopped
-                    rescue.keep(lambda: pause(run, operation))
+                    rescue.keep(lambda: replace(pause(run, operation), told=tuple(told.events)))
     except Stopped:
         if run.step == run.first_step and not (operation.resume and run.step == operation.steps):
             raise  # nothing was learned
@@ -91,7 +92,7 @@ def finetune(
     done = as_stopped(run, epoch) if broken else operation
     paused = pause(run, done) if broken else None
     if paused and run.step != operation.steps:
-        rescue.keep(lambda: replace(paused, operation=operation), last=True)
+        rescue.keep(lambda: replace(paused, operation=operation, told=tuple(told.events)), last=True)
     weights, kept = chosen(run, broken)
     run.model.load_state_dict(weights)
     finished = replace(finish(run, kept), paused=paused)
@@ -119,6 +120,7 @@ def begun(
     What cannot be used of `found` is left alone. Raises `Stopped`.
     """
     remarks: tuple[str, ...] = ()
+    told: tuple[Metric | Sparsity, ...] = ()
     if operation.resume:
         run = resumed(operation, state)
     else:
@@ -132,6 +134,7 @@ def begun(
     if found.paused and found.paused.operation == run.operation:
         try:
             take_up(run, found.paused)
+            told = found.paused.told
         except (
             RuntimeError,
             ValueError,
@@ -143,6 +146,8 @@ def begun(
     if found.known and found.known.operation == run.operation and found.known.epoch > run.measured:
         run.known = found.known
     run.remarks += report_rescue(run, report)
+    for event in told:
+        report(event)
     return run
 
 

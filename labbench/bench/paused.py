@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.serialization import get_crc32_options, set_crc32_options
 
+from labbench.session.events import Metric, Sparsity
 from labbench.session.operations import Finetune
 from labbench.session.snapshot import Accuracy
 from labbench.session.writing import whole
@@ -37,6 +38,9 @@ class Paused:
     totals: Tensor
     """Sums of the figures of the epoch under way."""
     best: tuple[Accuracy, dict[str, Tensor], int] | None
+    told: tuple[Metric | Sparsity, ...] = ()
+    """Its curves and tables so far, as a recording has them. Only where the run was interrupted: whoever goes on, maybe
+    in a recording of its own, has not heard of them."""
 
 
 def copied(value: Any) -> Any:
@@ -76,6 +80,7 @@ def content_of(paused: Paused) -> dict[str, Any]:
     content["operation"] = msgspec.json.encode(paused.operation).decode()
     if paused.best:
         content["best"] = (msgspec.json.encode(paused.best[0]).decode(), *paused.best[1:])
+    content["told"] = msgspec.json.encode(paused.told).decode()
     return content
 
 
@@ -86,6 +91,7 @@ def from_content(content: dict[str, Any]) -> Paused:
     if content["best"]:
         accuracy, weights, epoch = content["best"]
         content["best"] = msgspec.json.decode(accuracy, type=Accuracy), weights, epoch
+    content["told"] = msgspec.json.decode(content.get("told", "[]"), type=tuple[Metric | Sparsity, ...])
     return Paused(**content)
 
 

@@ -14,8 +14,10 @@ from msgspec import Struct
 
 from labbench.bench import paused as runs
 from labbench.bench.paused import Paused
+from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
 from labbench.session.store import EPOCH, RUN
+from labbench.session.thinning import Thinning
 
 SHARE = 0.003  # of a run's time that may be computed for keeping it; it may wait twice as long, for a disk or a core
 FIRST = 2.0  # seconds: a run that is shorter is sooner done again
@@ -88,6 +90,21 @@ class Place:
             used[name] = max(used.get(name, 0.0), file.stat().st_mtime)
         for name in sorted(used, key=lambda name: used[name])[:-RUNS]:
             Place(self._run.parent, name).drop()
+
+
+class Told:
+    """Reports, and remembers of curves and tables what a recording keeps of them."""
+
+    def __init__(self, report: Callable[[Progress | Metric | Sparsity], None]) -> None:
+        self.events: list[Metric | Sparsity] = []
+        self._report = report
+        self._thinning = Thinning()
+
+    def __call__(self, event: Progress | Metric | Sparsity) -> None:
+        """Report it."""
+        self._report(event)
+        if isinstance(event, Metric | Sparsity) and self._thinning.admit(0.0, event):
+            self.events.append(event)
 
 
 @dataclass

@@ -57,7 +57,7 @@ class Place:
         return Found(runs.read(self._run), known)
 
     def note(self, known: Known) -> None:
-        """An epoch is finished. Written over the one before, which is no longer: a kill leaves the one or the other."""
+        """An epoch is finished. One line, in one go over the one before: a kill leaves the one or the other."""
         with suppress(OSError):
             try:
                 file = os.open(self._epoch, os.O_WRONLY)

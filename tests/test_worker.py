@@ -349,7 +349,7 @@ def test_a_download_from_a_silent_server_is_stopped_at_once_and_the_state_stands
         began = time.monotonic()
         pipe.send(Stop())
         assert pipe.until(*ANSWERS).error == "stopped: the model is as before"
-        assert time.monotonic() - began < 15  # not when the server is given up
+        assert time.monotonic() - began < 2  # one, on a machine with nothing else to do
         assert [path for path in (tmp_path / "data" / "FashionMNIST").rglob("*") if path.is_file()] == []
         assert isinstance(pipe.ask(Evaluate()), Finished)
         assert pipe.end() == 0

@@ -149,13 +149,13 @@ def test_every_failure_is_told_where_all_fail(server, tmp_path):
 
 
 @pytest.mark.parametrize("way", ["silent", "falling-silent", "slow"])
-def test_a_stop_is_heard_at_once_and_leaves_nothing(way, server, tmp_path):
+def test_a_stop_is_heard_within_a_second_and_leaves_nothing(way, server, tmp_path):
     stop = threading.Event()
     threading.Timer(0.4, stop.set).start()
     began = time.monotonic()
     with pytest.raises(Stopped):
         fetch(server, tmp_path / "file.gz", way, "whole", stopped=stop.is_set)
-    assert time.monotonic() - began < 15  # not when the server is given up
+    assert time.monotonic() - began < 1.4
     assert list(tmp_path.iterdir()) == []
     assert server.asked == [way]
 

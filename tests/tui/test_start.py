@@ -65,7 +65,7 @@ def test_where_the_app_cannot_begin_its_worker_ends_at_once(tmp_path, monkeypatc
             start.main(session_path=broken)
     finally:
         gc.enable()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 1.5
     with pytest.raises(ProcessLookupError):
         os.kill(started[0], 0)
 

@@ -95,8 +95,12 @@ def _closed(file: Path) -> str:
         with file.open("r+b") as there:
             lock.take(there)
     except OSError as error:
-        return f"{file} cannot carry the spread: {error.strerror or error}"
+        return _cannot_carry(file, error)
     return ""
+
+
+def _cannot_carry(file: Path, error: OSError) -> str:
+    return f"{file} cannot carry the spread: {error.strerror or error}"
 
 
 def _kept(file: Path, steps: Sequence[Figures]) -> str:
@@ -107,7 +111,7 @@ def _kept(file: Path, steps: Sequence[Figures]) -> str:
     try:
         keep_tolerance(file, tolerance)
     except OSError as error:
-        return f"{file} cannot carry the spread: {error.strerror or error}"
+        return _cannot_carry(file, error)
     say(f"{file} now carries the spread of {len(tolerance)} steps")
     return ""
 

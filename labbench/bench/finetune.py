@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from labbench.bench.captured import Captured, Pick, put_back
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.forwards import as_written
+from labbench.bench.interrupted import compared, report_going_on
 from labbench.bench.losses import data_loss
 from labbench.bench.measure import evaluate, sparsity, unique_filters, values_at_places
 from labbench.bench.optimizers import set_lr
 from labbench.bench.prefix import Parted, features_of
-from labbench.bench.rescue import Found, Known, Rescue, Told
+from labbench.bench.rescue import Found, Known, Report, Rescue, Told
 from labbench.bench.run import (
     LAYOUTS,
     Run,
@@ -47,7 +48,6 @@ REPORT_INTERVAL = 0.12  # seconds between two looks at the loss: a look waits fo
 FEATURES_LIMIT = 2**30  # bytes that the features of a frozen beginning may take
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-Report = Callable[[Progress | Metric | Sparsity], None]
 NOWHERE = Rescue()
 NOTHING = Found()
 
@@ -76,12 +76,13 @@ def finetune(
             with interruptible(run, stopped):
                 for epoch in range(run.measured + 1, operation.epochs + 1):
                     train_epoch(run, epoch, report, stopped)
+                    trained = time.perf_counter()
                     validation = measure_epoch(run, epoch, stopped)
                     known = Known(operation, epoch, validation.top1, validation.loss or 0.0)  # finite, or it had failed
-                    if run.known and epoch == run.known.epoch:
-                        run.remarks.append(compared(run, known))
+                    run.remarks += compared(run, known)
                     rescue.note(known)  # before anybody hears of it
                     report_epoch(run, validation, report)
+                    run.began += time.perf_counter() - trained  # the rate counts training alone
                     if operation.steps and run.step >= operation.steps:
                         raise Stopped
                     rescue.keep(lambda: replace(pause(run, operation), told=tuple(told.events)))
@@ -145,7 +146,7 @@ def begun(
             return begun(operation, state, report, stopped, Found(known=found.known))
     if found.known and found.known.operation == run.operation and found.known.epoch > run.measured:
         run.known = found.known
-    run.remarks += report_rescue(run, report)
+    run.remarks += report_going_on(run, report)
     for event in told:
         report(event)
     return run
@@ -227,44 +228,6 @@ def keep_features(run: Run) -> None:
         run.features = features_of(network.prefix, images, partial(shown, run), FEATURES_LIMIT)
     if run.features is not None:
         run.network = network.rest
-
-
-def report_rescue(run: Run, report: Report) -> tuple[str, ...]:
-    """Where a run goes on that was interrupted, at once, and as a remark for its end."""
-    if run.here == run.first_step and not run.known:
-        return ()
-    last = run.known.epoch if run.known else run.measured
-    within = not run.known and run.step > run.measured * run.steps
-    where = f"in epoch {last + 1}" if within else f"after epoch {last}"
-    before = f"; {described_again(run)} computed again first" if run.known else ""
-    report(
-        Progress(
-            phase="train",
-            fraction=run.step / (run.steps * run.operation.epochs),
-            epoch=min(run.measured + 1, run.operation.epochs),
-            epochs=run.operation.epochs,
-            again=run.known.epoch if run.known else 0,
-            note=f"goes on {where}, where it was interrupted{before}",
-        )
-    )
-    return (f"went on {where}, where it was interrupted",)
-
-
-def described_again(run: Run) -> str:
-    """The epochs that were finished before and are not kept, in words; `run` stands where it was kept."""
-    assert run.known
-    first, last = run.here // run.steps + 1, run.known.epoch
-    return f"epoch {last} is" if first == last else f"epochs {first} to {last} are"
-
-
-def compared(run: Run, made: Known) -> str:
-    """At the epoch that was the last one before the interruption: whether its figures are what they were, in words."""
-    assert run.known
-    again = described_again(run).replace(" is", " was").replace(" are", " were")
-    if made == run.known:
-        return f"{again} computed again, to the same figures"
-    now, before = (f"{100 * known.top1:.2f} % validation, loss {known.loss:.6g}" for known in (made, run.known))
-    return f"{again} computed again, to other figures: {now}; before {before}"
 
 
 def shown(run: Run, images: Tensor) -> Tensor:
@@ -380,7 +343,7 @@ def report_progress(run: Run, epoch: int, loss: float, report: Report) -> None:
             fraction=run.step / total,
             epoch=epoch,
             epochs=run.operation.epochs,
-            again=run.known.epoch if run.known and epoch <= run.known.epoch else 0,
+            again=run.again(epoch),
             step=run.step,
             steps=total,
             loss=loss,
@@ -407,7 +370,6 @@ def check_finite(run: Run, epoch: int, loss: float) -> None:
 
 def measure_epoch(run: Run, epoch: int, stopped: Callable[[], bool]) -> Accuracy:
     """Validation figures after an epoch, and whether it is the best one. Raises `Stopped`."""
-    began = time.perf_counter()
     validation = evaluate(run.model, run.state.data, run.device, "validation", lambda _: None, stopped)
     if validation.loss is None:
         check_finite(run, epoch, math.nan)
@@ -417,13 +379,11 @@ def measure_epoch(run: Run, epoch: int, stopped: Callable[[], bool]) -> Accuracy
     run.plateau.see(run.operation, validation)
     if run.operation.keep == "last" or run.best is None or validation.top1 >= run.best[0].top1:  # of equals the later
         run.best = validation, copy.deepcopy(run.model.state_dict()), epoch
-    run.began += time.perf_counter() - began  # the rate counts training alone
     return validation
 
 
 def report_epoch(run: Run, validation: Accuracy, report: Report) -> None:
     """Say what the epoch that was measured last came to."""
-    began = time.perf_counter()
     layers = sparsity(run.state, run.model, run.measured)
     report(layers)
     loaded = sum(layer.weights for layer in run.state.layers if layer.prunable)
@@ -433,7 +393,6 @@ def report_epoch(run: Run, validation: Accuracy, report: Report) -> None:
         ("sparsity", 1 - sum(layers.nonzero.values()) / loaded),
     ):
         report(Metric(name=name, x=on_axis(run, run.measured), y=value))
-    run.began += time.perf_counter() - began
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from labbench.session.operations import Finetune
 from labbench.session.store import EPOCH, RUN
 from labbench.session.thinning import Thinning
 
+Report = Callable[[Progress | Metric | Sparsity], None]
+
 SHARE = 0.003  # of a run's time that may be computed for keeping it; it may wait twice as long, for a disk or a core
 FIRST = 2.0  # seconds: a run that is shorter is sooner done again
 RUNS = 8  # interrupted runs that are kept for whoever comes back
@@ -95,7 +97,7 @@ class Place:
 class Told:
     """Reports, and remembers of curves and tables what a recording keeps of them."""
 
-    def __init__(self, report: Callable[[Progress | Metric | Sparsity], None]) -> None:
+    def __init__(self, report: Report) -> None:
         self.events: list[Metric | Sparsity] = []
         self._report = report
         self._thinning = Thinning()

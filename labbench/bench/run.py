@@ -88,6 +88,10 @@ class Run:
     began: float = 0.0
     reported: float = 0.0
 
+    def again(self, epoch: int) -> int:
+        """The last epoch before the interruption while an epoch is one that is only computed again; else 0."""
+        return self.known.epoch if self.known and epoch <= self.known.epoch else 0
+
     @cached_property
     def crops(self) -> Crops:
         """The training images with their borders."""

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 import torch
 from bench_examples import Small, do, noise, restore_of, state_of
-from msgspec.structs import replace as replace_fields
 from test_resume import Counting, Dropping, each_run, worked_on
 
 from labbench.bench.apply import Applied, Tools, apply
@@ -145,7 +144,7 @@ def test_what_comes_out_otherwise_the_second_time_is_said(small: Small, tmp_path
     known = place.find().known
     assert known is not None
     assert known.epoch == 2
-    place.note(replace_fields(known, top1=0.5, loss=0.25))
+    place.note(msgspec.structs.replace(known, top1=0.5, loss=0.25))
     made, _ = run(state, operation, place)
     assert made.remarks[1] == (
         f"epochs 1 to 2 were computed again, to other figures: {100 * known.top1:.2f} % validation, "

@@ -24,11 +24,11 @@ from labbench.session.comparison import (
     trained,
     training,
 )
-from labbench.session.events import AnyEvent, Failed, Finished, Metric, Started
+from labbench.session.events import AnyEvent, Died, Failed, Finished, Metric, Started
 from labbench.session.jsonl import BadFile, Header, Writer
 from labbench.session.measures import Measures
 from labbench.session.named import named_point
-from labbench.session.operations import AnyOperation, Evaluate, Finetune, Jump, Measure, Name, Prune
+from labbench.session.operations import AnyOperation, Evaluate, Finetune, Jump, Measure, Name, Note, Prune
 from labbench.session.session import Session
 from labbench.session.snapshot import Snapshot
 
@@ -81,11 +81,40 @@ def test_a_run_that_failed_left_no_curve() -> None:
 def test_a_resumed_run_is_one_with_the_run_it_goes_on_with() -> None:
     stopped, on = Finetune(epochs=3, steps=20), Finetune(epochs=3, resume=True)
     session = session_of(
-        *finished(LOAD), *run(5.0), *run(4.0, 3.0, operation=stopped), *run(2.0, operation=on, first=3)
+        *finished(LOAD), *run(5.0), *run(4.0, 3.0, operation=stopped), *run(2.0, operation=on)
     )  # fmt: skip
     found = training(session, 4)
     assert found.runs == (0.0, 1.0)
     assert found.curves["validation/loss"] == ((1.0, 5.0), (2.0, 4.0), (3.0, 3.0), (4.0, 2.0))
+
+
+def test_a_run_that_was_stopped_within_an_epoch_goes_on_there() -> None:
+    """Its own axis begins where it was stopped: at 1¼ epochs, of which the last that was drawn is 1⅛."""
+    stopped, on = Finetune(epochs=3, steps=20), Finetune(epochs=3, resume=True)
+    drawn = [Metric(name="validation/loss", x=1.0, y=4.0), Metric(name="step/loss", x=1.125, y=3.5)]
+    then = [
+        Metric(name="step/loss", x=0.25, y=3.0),
+        *(Metric(name="validation/loss", x=x, y=2.0) for x in (0.75, 1.75)),
+    ]
+    session = session_of(
+        *finished(LOAD), *run(5.0),
+        Started(operation=stopped), *drawn, Finished(operation=stopped, snapshot=snapshot()),
+        Started(operation=on), *then, Finished(operation=on, snapshot=snapshot()),
+    )  # fmt: skip
+    found = training(session, 4)
+    assert found.curves["validation/loss"] == ((1.0, 5.0), (2.0, 4.0), (3.0, 2.0), (4.0, 2.0))
+    assert found.curves["step/loss"] == ((2.125, 3.5), (2.5, 3.0))
+    assert (found.runs, found.epochs) == ((0.0, 1.0), 4.0)
+
+
+def test_a_run_that_was_killed_and_gone_on_with_has_all_of_its_curve() -> None:
+    killed = Finetune(epochs=4)
+    points = [Metric(name="validation/loss", x=x, y=10 - x) for x in (1.0, 2.0, 3.0, 4.0)]
+    session = session_of(
+        *finished(LOAD), Started(operation=killed), *points[:3], Died(error="killed"), *finished(Note(text="again")),
+        Started(operation=killed), *points[2:], Finished(operation=killed, snapshot=snapshot()),
+    )  # fmt: skip
+    assert training(session, 3).curves["validation/loss"] == ((1.0, 9.0), (2.0, 8.0), (3.0, 7.0), (4.0, 6.0))
 
 
 def test_another_model_begins_its_own_curves() -> None:

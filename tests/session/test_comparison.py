@@ -1,5 +1,6 @@
 """Models side by side: what differs, by how much, and the curves that led to each and to no other."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from msgspec.structs import replace
 from session_examples import LOAD, accuracy, finished, row, snapshot
 from test_session import session_of
 
+from labbench.session import cells
 from labbench.session.comparison import (
     PARTS,
     Line,
@@ -245,6 +247,37 @@ def test_a_table_is_aligned_and_marks_what_differs_with_a_sign() -> None:
     assert next(line for line in lines if line.startswith("parameters")).count("≠") == 0
     where = {line.index("%", 20) for line in lines if line.startswith(("sparsity", "validation", "frozen"))}
     assert len(where) == 1
+
+
+@pytest.mark.parametrize("width", [None, 38, 78, 118, 198])
+@pytest.mark.parametrize("names", [("", ""), ("dense", "the very smallest one"), ("層の名前", "é" * 30, "", "x" * 14)])
+@pytest.mark.parametrize("which", ["totals", "layers", "classes", "curves"])
+def test_every_head_ends_where_the_figures_under_it_end(which, names, width) -> None:
+    layers_called = ("conv1", "conv1", "ここ", "conv1")
+    shots = [
+        snapshot(row(layer, 100 - 7 * number), row("fc", 90), validation=0.9 - number / 30)
+        for number, layer in enumerate(layers_called)
+    ]
+    found = [replace(two(shots[0], shot)[1], name=name) for shot, name in zip(shots, names, strict=False)]
+    lines = part(found, which, True, width)
+    first = next(number for number, line in enumerate(lines) if "A " in line[-1][0])
+    top = lines[first][-1][0]
+    ends = [cells.width(top[: top.index(head) + len(head)]) for head in heads(found)]
+    for line in lines[first + 1 :]:
+        at, seen = cells.width(line[0][0]), []
+        for gap, figure in zip(line[1::2], line[2::2], strict=True):
+            at += cells.width(gap[0])
+            value = re.split(r" +[+-]", figure[0])[0].rstrip()
+            seen.append(at + cells.width(value))
+            at += cells.width(figure[0])
+        assert seen == ends
+
+
+def test_there_are_heads_for_any_number_of_models() -> None:
+    many = two(snapshot(), snapshot())[:1] * 30
+    assert heads(many)[25:28] == ("Z 1", "AA 1", "AB 1")
+    assert len(legend(many)) == 30
+    assert text_of(table(many, totals(many)))
 
 
 def test_where_there_is_no_room_the_changes_go_and_no_figure_is_cut() -> None:

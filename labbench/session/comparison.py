@@ -344,20 +344,22 @@ def table(subjects: Sequence[Subject], lines: Sequence[Line], width: int | None 
     """A head and the lines, aligned; a word that is said in the line before is left out, what differs has a sign.
 
     A head ends where the figures under it end; the changes stand behind. Where that is wider than `width`, the changes
-    are left out.
+    are left out, then what follows the letters of the heads.
     """
     if not lines:
         return []
-    found = _aligned(subjects, lines)
-    if width is not None and any(sum(cells.width(text) for text, _ in line) > width for line in found):
-        bare = [replace(line, cells=tuple(replace(cell, change="") for cell in line.cells)) for line in lines]
-        return _aligned(subjects, bare)
+    bare = [replace(line, cells=tuple(replace(cell, change="") for cell in line.cells)) for line in lines]
+    tops = heads(subjects)
+    found: list[list[Piece]] = []
+    for which, called in ((lines, tops), (bare, tops), (bare, [top.split()[0] for top in tops])):
+        found = _aligned(called, which)
+        if width is None or all(sum(cells.width(text) for text, _ in line) <= width for line in found):
+            break
     return found
 
 
-def _aligned(subjects: Sequence[Subject], lines: Sequence[Line]) -> list[list[Piece]]:
+def _aligned(tops: Sequence[str], lines: Sequence[Line]) -> list[list[Piece]]:
     names = [max(cells.width(line.words[place]) for line in lines) for place in range(len(lines[0].words))]
-    tops = heads(subjects)
     columns = list(zip(*(line.cells for line in lines), strict=True))
     figures = [
         max(cells.width(top), *(cells.width(_figure(cell)) for cell in column))

@@ -1,4 +1,4 @@
-"""Image folders with links in circles, pipes, programs, images that are too large: nothing hangs, runs or multiplies."""
+"""Image folders with links in circles, pipes, programs, too many pixels: nothing hangs, runs or multiplies."""
 
 import os
 import threading

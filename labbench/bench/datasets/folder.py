@@ -28,6 +28,7 @@ HELD_OUT = 0.15  # of the training images of each class, for a split that has no
 SEED = 1
 PIXELS = 64_000_000  # of an image as it is decoded; a JPEG that has more can be decoded smaller
 BYTES = 2**30  # of a file
+COUNTED = 2**24  # values counted between two looks at the stop: a tenth of a second
 GLANCE = 0.1  # seconds between two looks at the stop
 NO_CLASSES = ("__MACOSX",)  # what macOS puts into zip files beside the folder
 MODES = {3: "RGB", 1: "L"}
@@ -67,7 +68,7 @@ def read(
     sizes = [len(part) for part in listing.files.values()]
     parts = zip(pixels.split(sizes), labels.split(sizes), strict=True)
     splits = dict(zip(listing.files, parts, strict=True))
-    mean, std = _moments(splits["train"][0])
+    mean, std = _moments(reading, splits["train"][0])
     return Images(splits, listing.classes, mean, std, listing.left_out)
 
 
@@ -325,12 +326,17 @@ def _image(file: Path, size: int, mode: str, room: _Room) -> np.ndarray:
     return np.asarray(square).reshape(size, size, -1).transpose(2, 0, 1)
 
 
-def _moments(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _moments(reading: Reading, pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of uint8 N×C×H×W, scaled to 0…1."""
     values = np.arange(256) / 255
+    counts = np.zeros((pixels.shape[1], 256), dtype=np.int64)
+    for part in pixels.split(max(1, COUNTED // pixels[0].numel())):  # counting takes eight bytes for each of them
+        if reading.stopped():
+            raise Stopped
+        for channel, there in enumerate(part.unbind(1)):
+            counts[channel] += np.bincount(there.numpy().ravel(), minlength=256)
     mean, std = [], []
-    for channel in pixels.unbind(1):
-        shares = np.bincount(channel.numpy().ravel(), minlength=256) / channel.numel()
+    for shares in counts / (pixels.numel() // pixels.shape[1]):
         mean.append(float(shares @ values))
         std.append(max(float(np.sqrt(shares @ (values - mean[-1]) ** 2)), 1 / 255))  # one gray all over has none
     return tuple(mean), tuple(std)

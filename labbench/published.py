@@ -2,6 +2,7 @@
 are there already. No torch: the screens ask this, too."""
 
 from collections.abc import Iterator
+from os.path import isdir, isfile  # those of Path raise where a folder may not be looked into
 from pathlib import Path
 
 from msgspec import Struct
@@ -61,12 +62,12 @@ class Published(Struct, frozen=True, kw_only=True):
                     return there
             archive = top / self.packed[0].name
             for path in (archive, archive.with_suffix("")):  # .tar.gz, .tar
-                if path.is_file():
+                if isfile(path):
                     return dict.fromkeys(self.files, path)
         return self._in(data_dir / self.folder)
 
     def _in(self, folder: Path) -> dict[str, Path]:
-        return {file: folder / file for file in self.files if (folder / file).is_file()}
+        return {file: folder / file for file in self.files if isfile(folder / file)}
 
     def _single(self, data_dir: Path) -> dict[str, Path]:
         tops = (*self._called(data_dir), *self.system)
@@ -77,9 +78,9 @@ class Published(Struct, frozen=True, kw_only=True):
             paths = [folder / name for folder in folders for name in names]
             # Files of MNIST and Fashion-MNIST are called alike: in the data folder itself their sizes tell them apart.
             loose = data_dir / packed.name
-            if loose.is_file() and abs(loose.stat().st_size - packed.size) <= GZIP_NAME:
+            if isfile(loose) and abs(loose.stat().st_size - packed.size) <= GZIP_NAME:
                 paths.append(loose)
-            if path := next((path for path in paths if path.is_file()), None):
+            if path := next((path for path in paths if isfile(path)), None):
                 there[file] = path
         return there
 
@@ -89,7 +90,7 @@ class Published(Struct, frozen=True, kw_only=True):
             entries = sorted(data_dir.iterdir())
         except OSError:
             return
-        yield from (entry for entry in entries if _letters(entry.name) == _letters(self.name) and entry.is_dir())
+        yield from (entry for entry in entries if _letters(entry.name) == _letters(self.name) and isdir(entry))
 
 
 def _letters(name: str) -> str:
@@ -122,8 +123,8 @@ FASHION_MNIST = Published(
         Packed(f"{IDX_FILES[3]}.gz", 5_148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
     ),
     servers=(
-        "https://fashion-mnist.s3.eu-central-1.amazonaws.com/",
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        "https://fashion-mnist.s3.eu-central-1.amazonaws.com/",
     ),
     system=(Path("/usr/share/datasets/fashion-mnist"),),
 )

@@ -66,7 +66,8 @@ class Vision:
         shuffled = torch.from_numpy(np.random.RandomState(1).permutation(len(labels)))
         kept, held = shuffled[len(labels) // self.held_out :], shuffled[: len(labels) // self.held_out]
         splits = {"train": (images[kept], labels[kept]), "validation": (images[held], labels[held]), "test": test}
-        return Images(splits, self.classes, self.mean, self.std, self._elsewhere(reading.data_dir, there.values()))
+        read = [path for path in there.values() if path not in broken]
+        return Images(splits, self.classes, self.mean, self.std, self._elsewhere(reading.data_dir, read))
 
     def _unpacked(self, path: Path, files: Sequence[str], reading: Reading) -> dict[str, unpacked.Part]:
         """What is in a file: in an archive that of several."""
@@ -118,6 +119,8 @@ class Vision:
             labels = torch.from_numpy(found[files[first + 1]].labels)
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images but {len(labels)} labels")
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.classes):
+            raise ValueError(f"labels from {labels.min()} to {labels.max()} for {len(self.classes)} classes")
         return images, labels
 
     def _elsewhere(self, data_dir: Path, paths: Iterable[Path]) -> tuple[str, ...]:

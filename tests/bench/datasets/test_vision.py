@@ -294,6 +294,14 @@ def test_as_many_labels_as_images_are_asked_for(name, tmp_path, monkeypatch):
         DATASETS[name].read(Reading(tmp_path))
 
 
+def test_labels_of_more_classes_than_there_are_are_refused(tmp_path, monkeypatch):
+    folder, files, _ = _published(monkeypatch, "mnist")
+    labels = files["train-labels-idx1-ubyte"]
+    _write(tmp_path / folder, files | {"train-labels-idx1-ubyte": labels[:-1] + b"\x19"})
+    with pytest.raises(BenchError, match="labels from 0 to 25 for 10 classes"):
+        DATASETS["mnist"].read(Reading(tmp_path))
+
+
 @pytest.mark.parametrize("name", CIFAR)
 def test_the_classes_are_in_the_order_of_the_published_labels(name):
     """Both lists are alphabetical in the published meta files."""

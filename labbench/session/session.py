@@ -121,7 +121,8 @@ class Session:
     @property
     def way(self) -> tuple[Snapshot, ...]:
         """The models that led to the one now, which is the last: nothing of other branches, whatever was done when."""
-        return tuple(self.snapshots[number] for number in self.tree.numbers() if number in self.snapshots)
+        before = (self.snapshots.get(number) for number in self.tree.numbers()[:-1])
+        return tuple(model for model in (*before, self.snapshot) if model)
 
     @property
     def epoch_accuracy(self) -> float | None:

@@ -24,7 +24,6 @@ from labbench.session.comparison import (
     text_of,
     totals,
     trained,
-    training,
 )
 from labbench.session.events import AnyEvent, Died, Failed, Finished, Metric, Started
 from labbench.session.jsonl import BadFile, Header, Writer
@@ -33,6 +32,7 @@ from labbench.session.named import named_point
 from labbench.session.operations import AnyOperation, Evaluate, Finetune, Jump, Measure, Name, Note, Prune
 from labbench.session.session import Session
 from labbench.session.snapshot import Snapshot
+from labbench.session.training import training
 
 HALF = Prune(amount=0.5)
 

@@ -14,7 +14,7 @@ from labbench.session.catalogue import Entry, Knob, shipped
 from labbench.session.check import MAY_BE_LEFT_OUT, BadInput, bounds, listed
 from labbench.session.jsonl import BadFile, Header, read
 from labbench.session.operations import Value
-from labbench.session.scan_report import latest, table
+from labbench.session.scan_report import latest, of_another, table
 from labbench.session.session import Session, Step
 
 HELP_WIDTH = 34  # least room behind a setting's name, type and default in which its explanation can be read
@@ -144,7 +144,8 @@ def _session_lines(header: Header, session: Session) -> list[str]:
     if curves := report.curve_table(session):
         lines += ["", *curves]
     if scanned := latest(session):
-        lines += ["", "scan: validation accuracy in % with one layer pruned alone", *table(scanned)]
+        whose = f" ({other})" if (other := of_another(session)) else ""
+        lines += ["", f"scan: validation accuracy in % with one layer pruned alone{whose}", *table(scanned)]
     if session.problem:
         lines += ["", f"it ended with: {report.plain(session.problem.error)}"]
     return lines

@@ -141,6 +141,7 @@ def _print_table(found: Sequence[Marked], recompute: bool) -> None:
             figures = report.snapshot_figures(one.nearest) if one.nearest else (report.ABSENT,) * 4
             left = report.share(1 - one.nearest.whole.sparsity) if one.nearest else report.ABSENT
             goals = " · ".join(one.states()) or "its goals cannot be read"
+            goals = goals if one.met_at or not one.nearest_at else f"step {one.nearest_at}: {goals}"
             rows.append((name, report.plain(one.task.name), met, figures[2], figures[3], left, goals, *again))
     for line in report.columns(rows, [True, True, True, False, False, False, True, *([True] * recompute)]):
         print(line.rstrip())
@@ -159,6 +160,7 @@ def _print_json(found: Sequence[Marked]) -> None:
                     "goals": [goal.describe() for goal in one.goals],
                     "met_at": one.met_at or None,
                     "now": one.now,
+                    "nearest_at": one.nearest_at or None,
                     "readings": [goal.reading(one.nearest) if one.nearest else None for goal in one.goals],
                 }
                 for one in marked.outcomes

@@ -194,7 +194,7 @@ class Checker:
         spread = self.plan.header.tolerance.get(number, {})
         repeated = session.steps[-1].event
         judgment = compare.judge(self._as_measured(step.event, repeated), repeated, session.changes, away, spread)
-        recorded = [step.operation for step in self.plan.recording.steps[:number]]
+        recorded = [self.plan.recording.steps[point - 1].operation for point in session.tree.numbers()]
         if other := compare.other_code(recorded, session.changes, step.operation):
             return Judgment(judgment.verdict, f"{other}; {judgment.reason}" if judgment.reason else other)
         return judgment

@@ -12,6 +12,7 @@ import labbench.tui
 HEAVY = ("torch", "torchvision", "torch_pruning", "sklearn", "numpy", "labbench.bench", "labbench.worker")
 SHARED = (
     "labbench.folders",
+    "labbench.published",
     "labbench.exits",
     "labbench.priority",
     "labbench.client",

@@ -340,7 +340,8 @@ def test_a_download_from_a_silent_server_is_stopped_at_once_and_the_state_stands
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it is connected to, and never answers
-        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{silent.getsockname()[1]}")
         pipe = Pipe(tmp_path)
         assert isinstance(pipe.ask(LENET), Finished)
         pipe.send(Load(model="lenet-5", dataset="fashion-mnist"))

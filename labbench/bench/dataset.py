@@ -48,6 +48,8 @@ class Images:
     mean: tuple[float, ...] = ()
     """Per channel, of pixels scaled to 0…1; of no meaning for floats."""
     std: tuple[float, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """What the user should know: what was left out, or found elsewhere."""
 
 
 @dataclass(frozen=True)

@@ -19,27 +19,47 @@ GLANCE = 0.1  # seconds between two looks at the stop
 CHUNK = 2**16  # bytes
 
 
+def is_whole(path: Path, size: int, sha256: str, stopped: Callable[[], bool]) -> bool:
+    """Whether a file is there, of this size and SHA-256. Raises `Stopped`, and `OSError` where it cannot be read."""
+    if not path.is_file() or path.stat().st_size != size:
+        return False
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            if stopped():
+                raise Stopped
+            digest.update(chunk)
+    return digest.hexdigest() == sha256
+
+
 def fetch(
-    addresses: Sequence[str], path: Path, md5: str, stopped: Callable[[], bool], came: Callable[[int], None]
+    addresses: Sequence[str],
+    path: Path,
+    size: int,
+    sha256: str,
+    stopped: Callable[[], bool],
+    came: Callable[[int], None],
 ) -> None:
     """Download a file from the first of these addresses that has it; `came` hears how many more bytes there are.
 
-    The file is under its name when it is whole and of this MD5, not before. Raises `Stopped`, and `OSError` with what
-    each server answered.
+    The file is under its name when it is whole and of this SHA-256, not before; of an answer that is longer no more
+    than `size` bytes are written. Raises `Stopped`, and `OSError` with what each server answered.
     """
     answers = []
     for address in addresses:
         received = 0
         try:
             with whole(path) as part, part.open("wb") as file:
-                digest = hashlib.md5(usedforsecurity=False)
-                for chunk in _chunks(address, stopped):
+                digest = hashlib.sha256()
+                for chunk in _chunks(address, size, stopped):
+                    if received + len(chunk) > size:
+                        raise OSError(f"it sent more than the {size:,} bytes of the published file")
                     file.write(chunk)
                     digest.update(chunk)
                     received += len(chunk)
                     came(len(chunk))
-                if digest.hexdigest() != md5:
-                    raise OSError("what it sent is not the published file: the MD5 differs")
+                if digest.hexdigest() != sha256:
+                    raise OSError("what it sent is not the published file: the SHA-256 differs")
             return
         except (OSError, HTTPException, ValueError) as error:
             came(-received)
@@ -48,15 +68,15 @@ def fetch(
     raise OSError("; ".join(answers))
 
 
-def _chunks(address: str, stopped: Callable[[], bool]) -> Iterator[bytes]:
-    """The bytes of an address as they come.
+def _chunks(address: str, size: int, stopped: Callable[[], bool]) -> Iterator[bytes]:
+    """The bytes of an address as they come, hardly more than `size` of them.
 
     A thread waits for the network, because nothing wakes who waits there: neither a stop nor, while names are looked
     up, a time-out. It may outlive this by `SILENCE`; nobody hears it then.
     """
     heard: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
     ended = threading.Event()
-    threading.Thread(target=_listen, args=(address, heard, ended), daemon=True).start()
+    threading.Thread(target=_listen, args=(address, size, heard, ended), daemon=True).start()
     last = time.monotonic()
     try:
         while True:
@@ -78,16 +98,18 @@ def _chunks(address: str, stopped: Callable[[], bool]) -> Iterator[bytes]:
         ended.set()
 
 
-def _listen(address: str, heard: "queue.SimpleQueue[bytes | Exception]", ended: threading.Event) -> None:
-    """Put what comes into the queue, and b"" at the end, or what went wrong."""
+def _listen(address: str, size: int, heard: "queue.SimpleQueue[bytes | Exception]", ended: threading.Event) -> None:
+    """Put what comes into the queue, up to the first piece that is beyond `size`, and b"" at the end, or what went
+    wrong."""
     try:
         request = urllib.request.Request(address, headers={"User-Agent": "labbench"})
         with urllib.request.urlopen(request, timeout=SILENCE) as response:
             left = response.length  # None where the server does not tell
-            while left != 0 and (chunk := response.read1(CHUNK)) and not ended.is_set():
+            while size >= 0 and left != 0 and (chunk := response.read1(CHUNK)) and not ended.is_set():
                 heard.put(chunk)
+                size -= len(chunk)
                 left = left and left - len(chunk)
-            if left:
+            if left and size >= 0:
                 raise ConnectionError(f"the connection broke {left:,} bytes before the end")
         heard.put(b"")
     except HTTPError as error:

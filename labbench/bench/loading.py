@@ -29,7 +29,7 @@ Find: TypeAlias = Callable[[str, Mapping[str, Value], int], Data]
 def load(operation: Load, data: Find, own: OwnModels | None = None) -> tuple[State, Load, tuple[str, ...]]:
     """A new state, the operation as it was done (with the hashes of what was read), and remarks."""
     state = fresh(operation, data, own)
-    remarks = other_code(operation, state.load)
+    remarks = state.data.remarks + other_code(operation, state.load)
     if state.frozen:
         remarks += (f"frozen, because the model itself holds them fixed: {shortened(sorted(state.frozen))}",)
     operation = state.load

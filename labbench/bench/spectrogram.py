@@ -55,9 +55,10 @@ def clip(path: Path) -> Tensor:
     import soxr
 
     try:
+        _check_wav(path)
         with soundfile.SoundFile(path) as file:
             found = file.frames, file.samplerate, file.channels
-            samples = file.read(dtype="float32")
+            samples = file.read(frames=RECORDED, dtype="float32")
     except (OSError, soundfile.SoundFileError) as error:
         raise BenchError(f"{path} cannot be read as a wav file ({error}); unpack it again") from error
     if found != (RECORDED, RECORDED, 1) or len(samples) != RECORDED:
@@ -66,6 +67,16 @@ def clip(path: Path) -> Tensor:
             f"{path} has {said}; expected {RECORDED:,} samples (one second) at {RECORDED:,} Hz in 1 channel"
         )
     return torch.from_numpy(soxr.resample(samples, RECORDED, RATE, quality="HQ"))
+
+
+def _check_wav(path: Path) -> None:
+    """Raise `OSError` for what is no wav file: libsndfile would open many other formats, and wait for a pipe."""
+    if not path.is_file():
+        raise OSError("it is no file")
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[:4] not in (b"RIFF", b"RIFX", b"RF64") or head[8:] != b"WAVE":
+        raise OSError("it does not begin as one")
 
 
 def log_mel(clips: Tensor, front_end: FrontEnd) -> Tensor:

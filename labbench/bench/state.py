@@ -24,7 +24,7 @@ class Data:
 
     def __init__(self, name: str, images: Images, flip: bool, side: int, vertical: bool = True) -> None:
         self.name, self.classes, self.flip, self.vertical = name, images.classes, flip, vertical
-        self.mean, self.std = images.mean, images.std
+        self.mean, self.std, self.remarks = images.mean, images.std, images.remarks
         cpu = torch.device("cpu")
         self._splits = {cpu: {split: (_resized(x, side), y) for split, (x, y) in images.splits.items()}}
         self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}

@@ -51,12 +51,18 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Type and shape of each tensor, in the order of the splits."""
     checksum: int = 0
     """CRC-32 of this record, with 0 here, and the bytes of the tensors after it."""
+    remarks: tuple[str, ...] = ()
+    """Not written where there are none: so caches that were made before there were any stay good."""
 
 
 def fingerprint(dataset: Dataset, reading: Reading, options: Mapping[str, Any]) -> str:
-    """Names, sizes and times of the files that the images are made of, in a word; "" where there are none."""
+    """Names, sizes and times of the files that the images are made of, in a word; "" where there are none.
+
+    Raises what `dataset.sources` raises."""
     lines = []
     for path in dataset.sources(reading, **options):
+        if reading.stopped():
+            raise Stopped
         with suppress(FileNotFoundError, NotADirectoryError):
             status = path.stat()
             lines.append(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n")
@@ -103,6 +109,7 @@ def _opened(path: Path, wanted: Record, reading: Reading) -> Images | None:
         classes=record.classes,
         mean=record.mean,
         std=record.std,
+        remarks=record.remarks,
     )
 
 
@@ -111,10 +118,22 @@ _ORIGIN = ("dataset", "options", "version", "files")
 
 def _write(path: Path, images: Images, record: Record, reading: Reading) -> None:
     tensors = dict(_named(images))
-    record = replace(record, classes=images.classes, mean=images.mean, std=images.std, kinds=_kinds(tensors))
+    record = replace(
+        record,
+        classes=images.classes,
+        mean=images.mean,
+        std=images.std,
+        kinds=_kinds(tensors),
+        remarks=images.remarks,
+    )
     record = replace(record, checksum=_checksum(record, tensors, reading))
     with whole(path) as part:
-        save_file(tensors, part, {RECORD: msgspec.json.encode(record).decode()})
+        save_file(tensors, part, {RECORD: _encoded(record).decode()})
+
+
+def _encoded(record: Record) -> bytes:
+    fields = msgspec.to_builtins(record)
+    return msgspec.json.encode({key: value for key, value in fields.items() if key != "remarks" or value})
 
 
 def _named(images: Images) -> Iterator[tuple[str, Tensor]]:
@@ -130,7 +149,7 @@ def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, tuple[int, ...
 def _checksum(record: Record, tensors: Mapping[str, Tensor], reading: Reading) -> int:
     total = sum(tensor.nbytes for tensor in tensors.values())
     done = 0
-    checksum = zlib.crc32(msgspec.json.encode(replace(record, checksum=0)))
+    checksum = zlib.crc32(_encoded(replace(record, checksum=0)))
     for tensor in tensors.values():
         for chunk in tensor.flatten().view(torch.uint8).split(CHUNK):
             if reading.stopped():

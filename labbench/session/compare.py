@@ -121,7 +121,7 @@ def judge(
 def other_code(recorded: Sequence[Operation], changes: Sequence[Operation], step: Operation) -> str:
     """That a model of one's own was made by other code than at this step of the recording, or ""; said where it counts.
 
-    `recorded` are the operations up to the step; `changes` those in effect here.
+    `recorded` are the operations that were in effect after it; `changes` those in effect here.
     """
     if isinstance(step, Note):
         return ""

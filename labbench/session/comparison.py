@@ -1,41 +1,26 @@
 """Models side by side: points of one session or of several, in tables of what differs, and the curves that led to each.
 Every change is against the first of them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+import string
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from labbench.session.events import Finished, Metric, Started
+from labbench.session import cells
 from labbench.session.figures import bits, class_figures, distinct_weights, frozen_share, macs_nonzero
 from labbench.session.measures import Measures
-from labbench.session.operations import Finetune, Load
 from labbench.session.report import ABSENT, plain, share, times
 from labbench.session.session import Session
 from labbench.session.snapshot import Accuracy, LayerRow, Snapshot
+from labbench.session.training import Points, Training, training
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 UNEQUAL = "≠"
 FLOAT_BYTES = 4
 SPLITS = ("validation", "test")
 LONGEST_HEAD = 14
-Points = tuple[tuple[float, float | None], ...]
-"""(epochs since the model was opened, value); a value that was not finite is None."""
-
-
-class Training(Struct, frozen=True):
-    """All finetuning on the way to a point, joined end to end: nothing of other branches is in it."""
-
-    curves: Mapping[str, Points] = {}
-    """By metric name."""
-    runs: tuple[float, ...] = ()
-    """Where each run began."""
-
-    @property
-    def epochs(self) -> float:
-        """Where the last curve ends."""
-        return max((points[-1][0] for points in self.curves.values() if points), default=0.0)
 
 
 class Subject(Struct, frozen=True):
@@ -105,59 +90,33 @@ def subject(session: Session, number: int, source: str = "") -> Subject:
     )
 
 
-def training(session: Session, number: int) -> Training:
-    """The curves of the finetuning that led to a point, since its model was opened. A resumed run is one with the run
-    that it goes on with."""
-    found = _metrics(session)
-    curves: dict[str, list[tuple[float, float | None]]] = {}
-    runs: list[float] = []
-    origin = end = 0.0
-    for point in session.tree.numbers(number):
-        operation = session.tree.items[point].operation
-        if isinstance(operation, Load):
-            curves, runs, origin, end = {}, [], 0.0, 0.0
-        elif isinstance(operation, Finetune):
-            if not operation.resume:
-                origin = end
-                runs.append(origin)
-            for metric in found[point]:
-                end = max(end, origin + metric.x)
-                curves.setdefault(metric.name, []).append((origin + metric.x, metric.y))
-    return Training({name: tuple(points) for name, points in curves.items()}, tuple(runs))
-
-
-def _metrics(session: Session) -> dict[int, list[Metric]]:
-    """What was drawn while each step was done."""
-    found: dict[int, list[Metric]] = {}
-    current: list[Metric] = []
-    for _, event in session.events:
-        match event:
-            case Started():
-                current = []
-            case Metric():
-                current.append(event)
-            case Finished():
-                found[len(found) + 1], current = current, []
-            case _:
-                pass
-    return found
-
-
 # how they are called
+
+
+def letters() -> Iterator[str]:
+    """A, B … Z, AA, AB …: what the models of a comparison are called."""
+    for length in itertools.count(1):
+        yield from map("".join, itertools.product(string.ascii_uppercase, repeat=length))
 
 
 def heads(subjects: Sequence[Subject]) -> tuple[str, ...]:
     """A letter and the number or name of each: the heads of the columns."""
-    called = (one.name or str(one.number) for one in subjects)
-    short = (name if len(name) <= LONGEST_HEAD else f"{name[: LONGEST_HEAD - 1]}…" for name in called)
-    return tuple(f"{letter} {name}" for letter, name in zip(LETTERS, short, strict=False))
+    called = (plain(one.name) or str(one.number) for one in subjects)
+    return tuple(f"{letter} {_short(name)}" for letter, name in zip(letters(), called, strict=False))
+
+
+def _short(name: str) -> str:
+    if cells.width(name) <= LONGEST_HEAD:
+        return name
+    kept = next(end for end in range(len(name), 0, -1) if cells.width(name[:end]) < LONGEST_HEAD)
+    return f"{name[:kept]}…"
 
 
 def legend(subjects: Sequence[Subject]) -> list[str]:
     """A line for each: its letter, number, name, what made it, and where it is from."""
     several = len({one.source for one in subjects}) > 1
     lines = []
-    for letter, one in zip(LETTERS, subjects, strict=False):
+    for letter, one in zip(letters(), subjects, strict=False):
         named = f" «{one.name}»" if one.name else ""
         source = f" · {one.source}" if one.source and several else ""
         lines.append(plain(f"{letter}  step {one.number}{named}{source} · {one.words}"))
@@ -324,46 +283,50 @@ Piece = tuple[str, bool]
 def table(subjects: Sequence[Subject], lines: Sequence[Line], width: int | None = None) -> list[list[Piece]]:
     """A head and the lines, aligned; a word that is said in the line before is left out, what differs has a sign.
 
-    Where that is wider than `width`, the changes are left out.
+    A head ends where the figures under it end; the changes stand behind. Where that is wider than `width`, the changes
+    are left out, then what follows the letters of the heads.
     """
     if not lines:
         return []
-    found = _aligned(subjects, lines)
-    if width is not None and any(sum(len(text) for text, _ in line) > width for line in found):
-        bare = [replace(line, cells=tuple(replace(cell, change="") for cell in line.cells)) for line in lines]
-        return _aligned(subjects, bare)
+    bare = [replace(line, cells=tuple(replace(cell, change="") for cell in line.cells)) for line in lines]
+    tops = heads(subjects)
+    found: list[list[Piece]] = []
+    for which, called in ((lines, tops), (bare, tops), (bare, [top.split()[0] for top in tops])):
+        found = _aligned(called, which)
+        if width is None or all(sum(cells.width(text) for text, _ in line) <= width for line in found):
+            break
     return found
 
 
-def _aligned(subjects: Sequence[Subject], lines: Sequence[Line]) -> list[list[Piece]]:
-    names = [max(len(line.words[place]) for line in lines) for place in range(len(lines[0].words))]
+def _aligned(tops: Sequence[str], lines: Sequence[Line]) -> list[list[Piece]]:
+    names = [max(cells.width(line.words[place]) for line in lines) for place in range(len(lines[0].words))]
     columns = list(zip(*(line.cells for line in lines), strict=True))
-    texts = [max(len(cell.text) for cell in column) for column in columns]
-    changes = [max(len(cell.change) for cell in column) for column in columns]
-    tops = heads(subjects)
-    widths = [
-        max(len(top), 1 + text + (1 + change if change else 0))
-        for top, text, change in zip(tops, texts, changes, strict=True)
+    figures = [
+        max(cells.width(top), *(cells.width(_figure(cell)) for cell in column))
+        for top, column in zip(tops, columns, strict=True)
     ]
+    changes = [max((1 + len(cell.change) for cell in column if cell.change), default=0) for column in columns]
     indent = sum(width + 2 for width in names)
-    found = [[("", False), (" " * indent + "  ".join(map(str.rjust, tops, widths)), False)]]
+    head = (cells.right(top, width) + " " * change for top, width, change in zip(tops, figures, changes, strict=True))
+    found: list[list[Piece]] = [[("", False), (" " * indent + "  ".join(head).rstrip(), False)]]
     said: tuple[str, ...] = ()
     for line in lines:
         shown = [
             "" if place + 1 < len(names) and line.words[: place + 1] == said[: place + 1] else word
             for place, word in enumerate(line.words)
         ]
-        pieces: list[Piece] = [
-            ("".join(word.ljust(width + 2) for word, width in zip(shown, names, strict=True)), False)
-        ]
-        for number, (cell, width) in enumerate(zip(line.cells, widths, strict=True)):
-            change = cell.change.rjust(changes[number])
-            text = f"{UNEQUAL if cell.differs else ''}{cell.text}" + (f" {change}" if changes[number] else "")
-            pieces.append((("  " if number else "") + " " * (width - len(text)), False))
-            pieces.append((text, cell.differs))
+        pieces = [("".join(cells.left(word, width + 2) for word, width in zip(shown, names, strict=True)), False)]
+        for number, (cell, width, change) in enumerate(zip(line.cells, figures, changes, strict=True)):
+            figure = _figure(cell)
+            pieces.append((("  " if number else "") + " " * (width - cells.width(figure)), False))
+            pieces.append((figure + cell.change.rjust(change), cell.differs))
         found.append(pieces)
         said = line.words
     return found
+
+
+def _figure(cell: Cell) -> str:
+    return f"{UNEQUAL if cell.differs else ''}{cell.text}"
 
 
 def text_of(pieces: Iterable[Iterable[Piece]]) -> list[str]:

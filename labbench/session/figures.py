@@ -152,7 +152,7 @@ def measures_of(session: Session) -> Measures | None:
     """What a close look found of exactly the model now, or None."""
     now = session.snapshot.fingerprint if session.snapshot else ""
     for step in reversed(session.steps):
-        if step.event.measures and step.snapshot and step.snapshot.fingerprint == now:
+        if now and step.event.measures and step.snapshot and step.snapshot.fingerprint == now:
             return step.event.measures
     return None
 
@@ -167,18 +167,26 @@ def dense_step(session: Session, split: str) -> Step | None:
         return None
     first, *later = session.done[loads[-1] :]
     whole = [first, *takewhile(lambda step: step.snapshot is not None and not reduced(step.snapshot), later)]
-    marks = [change.snapshot.fingerprint for change in whole if change.snapshot]
-    for mark in reversed(marks):
+    for change in reversed(whole):
         for step in reversed(session.steps):
-            if step.snapshot and step.snapshot.fingerprint == mark and split in step.snapshot.accuracy:
+            if _same(step, change) and step.snapshot and split in step.snapshot.accuracy:
                 return step
     return None
+
+
+def _same(step: Step, change: Step) -> bool:
+    """Whether the model after a step is the one that a change made; one without a fingerprint is only its own."""
+    if step is change or step.snapshot is None or change.snapshot is None:
+        return step is change
+    return step.snapshot.fingerprint == change.snapshot.fingerprint != ""
 
 
 def dense_accuracy(session: Session, split: str) -> Accuracy | None:
     """Figures of the dense model on a split; None where there are none, or the model now is the dense one."""
     step, now = dense_step(session, split), session.snapshot
-    if step is None or step.snapshot is None or now is None or step.snapshot.fingerprint == now.fingerprint:
+    if step is None or step.snapshot is None or now is None or step.snapshot is now:
+        return None
+    if step.snapshot.fingerprint == now.fingerprint != "":
         return None
     return step.snapshot.accuracy[split]
 

@@ -87,6 +87,22 @@ class Goal(Struct, frozen=True):
         found = self.reading(snapshot)
         return found is not None and RELATIONS[self.relation](found, self.value)
 
+    def miss(self, snapshot: Snapshot) -> float:
+        """How far a model is from it: 0 where it is met, else |reading − value| / the larger of both, at most 1.
+
+        Of a share that shall be large, such as an accuracy, it is what is missing to 100 % that is compared: an error
+        twice as large as allowed is as far away as twice as many parameters. What was not measured is farthest: 1.
+        """
+        found, value = self.reading(snapshot), self.value
+        if self.met(snapshot):
+            return 0.0
+        if found is None or not math.isfinite(found):
+            return 1.0
+        if self.percent and self.relation.startswith(">"):
+            found, value = 100 - found, 100 - value
+        larger = max(abs(found), abs(value))
+        return abs(found - value) / larger if larger else 0.0
+
     def describe(self) -> str:
         """The goal as it is written: "parameters < 25 %"."""
         return f"{self.figure} {self.relation} {_number(self.value)}{' %' if self.percent else ''}"
@@ -142,7 +158,10 @@ class Outcome(Struct, frozen=True):
     now: bool = False
     """Whether the model now meets them."""
     nearest: Snapshot | None = None
-    """The model that meets most goals, the earliest of equals; where all are met, that of `met_at`."""
+    """The model that meets most goals; of those with as many the one that misses the others by least (the sum of
+    `Goal.miss`), the earliest of equals. Where all are met, that of `met_at`."""
+    nearest_at: int = 0
+    """Number of the step after which the session had that model; 0 where there is none."""
 
     def states(self) -> tuple[str, ...]:
         """Where that model stands with each goal."""
@@ -168,18 +187,17 @@ def outcome(session: Session, task: Task, since: int = 0) -> Outcome:
         goals = goals_of(task)
     except ValueError:
         return Outcome(task, ())
-    best, nearest, met_at = -1, None, 0
-    for step in session.steps:
-        if step.number < since or step.snapshot is None:
-            continue
-        met = sum(goal.met(step.snapshot) for goal in goals)
-        if met > best:
-            best, nearest = met, step.snapshot
-        if met == len(goals):
-            met_at = step.number
-            break
+    judged = [(step, step.snapshot) for step in session.steps if step.number >= since and step.snapshot]
+    met_at = next((step.number for step, model in judged if all(goal.met(model) for goal in goals)), 0)
     now = session.snapshot is not None and all(goal.met(session.snapshot) for goal in goals)
-    return Outcome(task, goals, met_at, now, nearest)
+    if not judged:
+        return Outcome(task, goals, met_at, now)
+
+    def distance(model: Snapshot) -> tuple[int, float]:
+        return sum(not goal.met(model) for goal in goals), sum(goal.miss(model) for goal in goals)
+
+    step, nearest = min(judged, key=lambda found: distance(found[1]))
+    return Outcome(task, goals, met_at, now, nearest, step.number)
 
 
 def _number(value: float) -> str:

@@ -167,9 +167,13 @@ def frozen_words(frozen: Share) -> str:
 
 
 def curve_table(session: Session) -> list[str]:
-    """The figures of all training: of each curve the first, lowest, highest and last value."""
+    """The figures of all training: of each curve the first, lowest, highest and last value.
+
+    Of the sparsity what was done between the runs counts, too: it ends with that of the model now.
+    """
     rows: list[tuple[str, ...]] = [("curve", "first", "lowest", "highest", "last", "points")]
     for name, curve in session.curves.items():
+        curve = session.gone if name == "sparsity" else curve
         values = [value for _, value in curve.points if value is not None]
         if name != "step/loss" and values:
             figures = (values[0], min(values), max(values), values[-1])

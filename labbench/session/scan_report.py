@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from labbench.session.measures import LayerScan, Scanned
 from labbench.session.operations import Scan
-from labbench.session.session import Session
+from labbench.session.session import Session, Step
 
 CELL = 6  # "[97.8]"
 NAME = 12  # a name is never given less
@@ -22,7 +22,20 @@ def latest(session: Session) -> Scanned | None:
                     layers=point.layers, amounts=(*known.amounts, point.amount), top1=(*known.top1, point.top1)
                 )
         return Scanned(layers=tuple(layers.values()), top1=validation.top1 if validation else 0.0)
-    return next((step.event.scanned for step in reversed(session.steps) if step.event.scanned), None)
+    last = _last(session)
+    return last.event.scanned if last else None
+
+
+def of_another(session: Session) -> str:
+    """Which model the latest scan is of, where that is not the one now; "" where it is."""
+    last, now = _last(session), session.snapshot
+    if isinstance(session.running, Scan) or last is None or last.snapshot is None or now is None:
+        return ""
+    return "" if last.snapshot.fingerprint == now.fingerprint else f"of the model as it was at step {last.number}"
+
+
+def _last(session: Session) -> Step | None:
+    return next((step for step in reversed(session.steps) if step.event.scanned), None)
 
 
 def table(found: Scanned, drop: float | None = None, width: int = 80) -> list[str]:

@@ -19,7 +19,7 @@ from labbench.session.events import (
     Sparsity,
     Started,
 )
-from labbench.session.operations import AnyOperation, Finetune, Load, Scan, Standing
+from labbench.session.operations import AnyOperation, Finetune, Load, Scan, Standing, Walk
 from labbench.session.snapshot import Snapshot
 from labbench.session.thinning import Thinning
 from labbench.session.tree import Tree
@@ -92,6 +92,10 @@ class Session:
         """By metric name: "train/loss", "validation/accuracy", "sparsity" …"""
         self.runs: list[float] = []
         """Where on the curves' axis each finetuning began."""
+        self.spans: dict[int, tuple[float, float]] = {}
+        """Where on that axis each finished finetuning began and ended, by the number of its step."""
+        self.gone = Curve()
+        """The sparsity on that axis after every epoch and every operation that changed it, undo and its like too."""
         self.problem: Failed | Died | None = None
         """What went wrong last, if nothing was finished since."""
         self._epochs = 0.0
@@ -113,6 +117,21 @@ class Session:
     def before(self) -> Snapshot | None:
         """The model before the last finished operation, for "90.9 → 88.2 %"."""
         return self.steps[-2].snapshot if len(self.steps) > 1 else None
+
+    @property
+    def way(self) -> tuple[Snapshot, ...]:
+        """The models that led to the one now, which is the last: nothing of other branches, whatever was done when."""
+        before = (self.snapshots.get(number) for number in self.tree.numbers()[:-1])
+        return tuple(model for model in (*before, self.snapshot) if model)
+
+    @property
+    def epoch_accuracy(self) -> float | None:
+        """Validation accuracy after the last epoch of the running finetune; None before the first."""
+        curve = self.curves.get("validation/accuracy")
+        if not isinstance(self.running, Finetune) or curve is None or not curve.points:
+            return None
+        x, y = curve.points[-1]
+        return y if x > self.runs[-1] else None
 
     @property
     def done(self) -> tuple[Step, ...]:
@@ -233,13 +252,14 @@ class Session:
         x = self._origin + event.x
         if self._again:  # what the interrupted run had drawn from here on is drawn anew
             self._again, self._epochs = False, x
-            for curve in self.curves.values():
+            for curve in (*self.curves.values(), self.gone):
                 curve.points = [point for point in curve.points if point[0] < x]
-        points = self.curves.setdefault(event.name, Curve()).points
-        if event.name in self._loose:
-            self._loose.remove(event.name)
-            points.pop()
-        points.append((x, event.y))
+        drawn = [self.curves.setdefault(event.name, Curve()), *([self.gone] if event.name == "sparsity" else [])]
+        for curve in drawn:
+            if event.name in self._loose:
+                curve.points.pop()
+            curve.points.append((x, event.y))
+        self._loose.discard(event.name)
         if event.name == "validation/accuracy" and isinstance(self.running, Finetune) and not self.running.resume:
             self._measured = max(self._measured, int(event.x))
         self._epochs = max(self._epochs, x)
@@ -251,11 +271,16 @@ class Session:
 
     def _finish(self, seconds: float, event: Finished) -> None:
         operation = event.operation
-        snapshot = event.snapshot or self.snapshot
+        there = self.snapshots.get(self.tree.goal(operation)) if isinstance(operation, Walk) else self.snapshot
+        snapshot = event.snapshot or there
         step = Step(len(self.steps) + 1, seconds, event, snapshot)
         self.tree.take(operation, step)
         self.steps.append(step)
+        if isinstance(operation, Finetune):
+            self.spans[step.number] = self._origin, self._epochs
         self.snapshot, self.problem = snapshot, None
+        if snapshot and snapshot.prunable.sparsity != (self.gone.points[-1][1] if self.gone.points else 0.0):
+            self.gone.points.append((self._epochs, snapshot.prunable.sparsity))
         if not isinstance(operation, Standing):
             self._broken = None
         if snapshot and self.tree.now:

@@ -8,19 +8,13 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from labbench.published import PUBLISHED
 from labbench.session import lock
 from labbench.session.catalogue import Entry
 from labbench.session.jsonl import VERSION, Header, read
 from labbench.session.own import brief
 from labbench.tui import words
 
-LAST_FILES = {
-    "mnist": ("MNIST/raw/t10k-labels-idx1-ubyte", "MNIST/raw/t10k-labels-idx1-ubyte.gz"),
-    "fashion-mnist": ("FashionMNIST/raw/t10k-labels-idx1-ubyte", "FashionMNIST/raw/t10k-labels-idx1-ubyte.gz"),
-    "cifar10": ("cifar-10-batches-py/test_batch", "cifar-10-python.tar.gz"),
-    "cifar100": ("cifar-100-python/train", "cifar-100-python.tar.gz"),
-}
-"""What torchvision keeps under the data folder: one of these is there when all has been downloaded."""
 RECENT = 50  # sessions that are listed
 TAIL = 64  # bytes: more than the last line of a file that was closed in order
 HEADER_LIMIT = 64 * 1024  # bytes: a first line that is longer is no header
@@ -48,8 +42,8 @@ class CutOff(Struct, frozen=True):
 
 def present(dataset: Entry, data_dir: Path) -> bool:
     """Whether the images are there, so that nothing has to be downloaded."""
-    if dataset.name in LAST_FILES:
-        return any((data_dir / file).is_file() for file in LAST_FILES[dataset.name])
+    if dataset.name in PUBLISHED:
+        return PUBLISHED[dataset.name].complete(data_dir)
     return not dataset.facts.get("download", False)
 
 

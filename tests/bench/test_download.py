@@ -1,6 +1,7 @@
 """Downloads from a server on this machine: quick, slow, silent, breaking off, lying, and absent."""
 
 import hashlib
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from labbench.bench import download
 from labbench.bench.errors import Stopped
 
 CONTENT = bytes(range(256)) * 4_000
-MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
@@ -50,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         self.send_response(200)
-        if way != "untold":
+        if way not in ("untold", "endless"):
             self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
         self.send(way)
@@ -71,6 +72,9 @@ class Handler(BaseHTTPRequestHandler):
                         return
             case "false":
                 self.wfile.write(CONTENT[::-1])
+            case "endless":
+                while not self.server.ended.is_set():
+                    self.wfile.write(CONTENT)
             case _:
                 self.wfile.write(CONTENT)
 
@@ -101,7 +105,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 def fetch(server: Server, path: Path, *ways: str, stopped: Callable[[], bool] = lambda: False) -> list[int]:
     """The pieces that came."""
     pieces: list[int] = []
-    download.fetch([server.address(way) for way in ways], path, MD5, stopped, pieces.append)
+    download.fetch([server.address(way) for way in ways], path, len(CONTENT), SHA256, stopped, pieces.append)
     return pieces
 
 
@@ -122,7 +126,8 @@ def test_the_file_is_there_when_it_is_whole(way, server, tmp_path):
         ("silent", "127.0.0.1: (nothing came for 0.5 seconds|timed out)"),
         ("falling-silent", "127.0.0.1: (nothing came for 0.5 seconds|timed out)"),
         ("short", "127.0.0.1: the connection broke 512,000 bytes before the end"),
-        ("false", "127.0.0.1: what it sent is not the published file: the MD5 differs"),
+        ("endless", "127.0.0.1: it sent more than the 1,024,000 bytes of the published file"),
+        ("false", "127.0.0.1: what it sent is not the published file: the SHA-256 differs"),
     ],
 )
 def test_what_went_wrong_is_told_in_a_sentence_and_no_file_is_left(way, sentence, server, tmp_path, patience):
@@ -131,9 +136,29 @@ def test_what_went_wrong_is_told_in_a_sentence_and_no_file_is_left(way, sentence
     assert list(tmp_path.iterdir()) == []
 
 
+def test_of_an_answer_without_end_hardly_more_than_the_known_size_is_read(server):
+    heard: queue.SimpleQueue = queue.SimpleQueue()
+    download._listen(server.address("endless"), len(CONTENT), heard, threading.Event())
+    pieces = [heard.get() for _ in range(heard.qsize())]
+    assert pieces.pop() == b""
+    assert len(CONTENT) < sum(map(len, pieces)) <= len(CONTENT) + download.CHUNK
+
+
+def test_a_file_that_is_there_is_known_by_its_size_and_its_sha256(tmp_path):
+    path = tmp_path / "file.gz"
+    assert not download.is_whole(path, len(CONTENT), SHA256, lambda: False)
+    for content in (CONTENT[:-1], CONTENT[::-1]):
+        path.write_bytes(content)
+        assert not download.is_whole(path, len(CONTENT), SHA256, lambda: False)
+    path.write_bytes(CONTENT)
+    assert download.is_whole(path, len(CONTENT), SHA256, lambda: False)
+    with pytest.raises(Stopped):
+        download.is_whole(path, len(CONTENT), SHA256, lambda: True)
+
+
 def test_a_server_that_is_not_there_is_told(tmp_path):
     with pytest.raises(OSError, match=r"^127\.0\.0\.1: .*refused"):
-        download.fetch(["http://127.0.0.1:9/file.gz"], tmp_path / "file.gz", MD5, lambda: False, lambda _: None)
+        download.fetch(["http://127.0.0.1:9/file.gz"], tmp_path / "file.gz", 1, SHA256, lambda: False, lambda _: None)
 
 
 def test_the_next_address_is_tried_where_one_fails(server, tmp_path, patience):

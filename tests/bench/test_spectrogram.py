@@ -2,6 +2,7 @@
 
 import builtins
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +169,16 @@ def test_the_two_front_ends_see_the_same_loudness() -> None:
     samples = torch.from_numpy(noise(32_000)).float()[None]
     means = [float((5 * log_mel(samples, front_end)).mean()) for front_end in spectrogram.FRONT_ENDS.values()]
     assert abs(means[0] - means[1]) < 1.0, "a window of 2,048 gathers 2.6 times the power of one of 800: ln 2.6 = 0.94"
+
+
+@pytest.mark.parametrize("form", ["FLAC", "OGG", "AIFF"])
+def test_only_a_wav_is_opened_whatever_a_file_is_called(form: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.zeros(44_100), 44_100, format=form)
+    with pytest.raises(BenchError, match=r"x\.wav cannot be read as a wav file \(it does not begin as one\)"):
+        spectrogram.clip(tmp_path / "x.wav")
+
+
+def test_a_pipe_that_is_called_like_a_sound_holds_nothing_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.wav")
+    with pytest.raises(BenchError, match=r"x\.wav cannot be read as a wav file \(it is no file\)"):
+        spectrogram.clip(tmp_path / "x.wav")

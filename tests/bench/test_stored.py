@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from safetensors import safe_open
@@ -286,3 +287,16 @@ print(anonymous() - before)
 """
     assert int(python(program, tmp_path)) > 100
     assert int(python(program, tmp_path)) < 20
+
+
+def test_remarks_are_kept_and_caches_from_before_there_were_any_stay_good(spoken, reading):
+    record = stored.Record(format=1, dataset="x", options={}, version="1", files="", mean=(0.1,))
+    assert stored._encoded(record) == msgspec.json.encode(record).replace(b',"remarks":[]', b"")
+    really = spoken.dataset.read
+    said = replace(
+        spoken.dataset, read=lambda reading, **how: replace(really(reading, **how), remarks=("left out: x",))
+    )
+    for _ in range(2):
+        files = stored.fingerprint(said, reading, {})
+        assert stored.read("spoken", said, reading, {}, files).remarks == ("left out: x",)
+    assert spoken.reads == 1

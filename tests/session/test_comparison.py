@@ -1,5 +1,6 @@
 """Models side by side: what differs, by how much, and the curves that led to each and to no other."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from msgspec.structs import replace
 from session_examples import LOAD, accuracy, finished, row, snapshot
 from test_session import session_of
 
+from labbench.session import cells
 from labbench.session.comparison import (
     PARTS,
     Line,
@@ -22,15 +24,15 @@ from labbench.session.comparison import (
     text_of,
     totals,
     trained,
-    training,
 )
-from labbench.session.events import AnyEvent, Failed, Finished, Metric, Started
+from labbench.session.events import AnyEvent, Died, Failed, Finished, Metric, Started
 from labbench.session.jsonl import BadFile, Header, Writer
 from labbench.session.measures import Measures
 from labbench.session.named import named_point
-from labbench.session.operations import AnyOperation, Evaluate, Finetune, Jump, Measure, Name, Prune
+from labbench.session.operations import AnyOperation, Evaluate, Finetune, Jump, Measure, Name, Note, Prune
 from labbench.session.session import Session
 from labbench.session.snapshot import Snapshot
+from labbench.session.training import training
 
 HALF = Prune(amount=0.5)
 
@@ -81,11 +83,40 @@ def test_a_run_that_failed_left_no_curve() -> None:
 def test_a_resumed_run_is_one_with_the_run_it_goes_on_with() -> None:
     stopped, on = Finetune(epochs=3, steps=20), Finetune(epochs=3, resume=True)
     session = session_of(
-        *finished(LOAD), *run(5.0), *run(4.0, 3.0, operation=stopped), *run(2.0, operation=on, first=3)
+        *finished(LOAD), *run(5.0), *run(4.0, 3.0, operation=stopped), *run(2.0, operation=on)
     )  # fmt: skip
     found = training(session, 4)
     assert found.runs == (0.0, 1.0)
     assert found.curves["validation/loss"] == ((1.0, 5.0), (2.0, 4.0), (3.0, 3.0), (4.0, 2.0))
+
+
+def test_a_run_that_was_stopped_within_an_epoch_goes_on_there() -> None:
+    """Its own axis begins where it was stopped: at 1¼ epochs, of which the last that was drawn is 1⅛."""
+    stopped, on = Finetune(epochs=3, steps=20), Finetune(epochs=3, resume=True)
+    drawn = [Metric(name="validation/loss", x=1.0, y=4.0), Metric(name="step/loss", x=1.125, y=3.5)]
+    then = [
+        Metric(name="step/loss", x=0.25, y=3.0),
+        *(Metric(name="validation/loss", x=x, y=2.0) for x in (0.75, 1.75)),
+    ]
+    session = session_of(
+        *finished(LOAD), *run(5.0),
+        Started(operation=stopped), *drawn, Finished(operation=stopped, snapshot=snapshot()),
+        Started(operation=on), *then, Finished(operation=on, snapshot=snapshot()),
+    )  # fmt: skip
+    found = training(session, 4)
+    assert found.curves["validation/loss"] == ((1.0, 5.0), (2.0, 4.0), (3.0, 2.0), (4.0, 2.0))
+    assert found.curves["step/loss"] == ((2.125, 3.5), (2.5, 3.0))
+    assert (found.runs, found.epochs) == ((0.0, 1.0), 4.0)
+
+
+def test_a_run_that_was_killed_and_gone_on_with_has_all_of_its_curve() -> None:
+    killed = Finetune(epochs=4)
+    points = [Metric(name="validation/loss", x=x, y=10 - x) for x in (1.0, 2.0, 3.0, 4.0)]
+    session = session_of(
+        *finished(LOAD), Started(operation=killed), *points[:3], Died(error="killed"), *finished(Note(text="again")),
+        Started(operation=killed), *points[2:], Finished(operation=killed, snapshot=snapshot()),
+    )  # fmt: skip
+    assert training(session, 3).curves["validation/loss"] == ((1.0, 9.0), (2.0, 8.0), (3.0, 7.0), (4.0, 6.0))
 
 
 def test_another_model_begins_its_own_curves() -> None:
@@ -218,12 +249,52 @@ def test_a_table_is_aligned_and_marks_what_differs_with_a_sign() -> None:
     assert len(where) == 1
 
 
+@pytest.mark.parametrize("width", [None, 38, 78, 118, 198])
+@pytest.mark.parametrize("names", [("", ""), ("dense", "the very smallest one"), ("層の名前", "é" * 30, "", "x" * 14)])
+@pytest.mark.parametrize("which", ["totals", "layers", "classes", "curves"])
+def test_every_head_ends_where_the_figures_under_it_end(which, names, width) -> None:
+    layers_called = ("conv1", "conv1", "ここ", "conv1")
+    shots = [
+        snapshot(row(layer, 100 - 7 * number), row("fc", 90), validation=0.9 - number / 30)
+        for number, layer in enumerate(layers_called)
+    ]
+    found = [replace(two(shots[0], shot)[1], name=name) for shot, name in zip(shots, names, strict=False)]
+    lines = part(found, which, True, width)
+    first = next(number for number, line in enumerate(lines) if "A " in line[-1][0])
+    top = lines[first][-1][0]
+    tops = heads(found) if heads(found)[0] in top else [head[0] for head in heads(found)]
+    ends = [cells.width(top[: top.index(head) + len(head)]) for head in tops]
+    for line in lines[first + 1 :]:
+        at, seen = cells.width(line[0][0]), []
+        for gap, figure in zip(line[1::2], line[2::2], strict=True):
+            at += cells.width(gap[0])
+            value = re.split(r" +[+-]", figure[0])[0].rstrip()
+            seen.append(at + cells.width(value))
+            at += cells.width(figure[0])
+        assert seen == ends
+
+
+def test_there_are_heads_for_any_number_of_models() -> None:
+    many = two(snapshot(), snapshot())[:1] * 30
+    assert heads(many)[25:28] == ("Z 1", "AA 1", "AB 1")
+    assert len(legend(many)) == 30
+    assert text_of(table(many, totals(many)))
+
+
 def test_where_there_is_no_room_the_changes_go_and_no_figure_is_cut() -> None:
     subjects = four()
     wide = text_of(table(subjects, totals(subjects)))
     narrow = text_of(table(subjects, totals(subjects), 70))
     assert max(map(len, narrow)) <= 70 < max(map(len, wide))
     assert "+10.0" not in "".join(narrow) and "≠10.0 %" in "".join(narrow)
+
+
+def test_four_models_fit_the_narrowest_screen_under_their_letters() -> None:
+    large = snapshot(row(nonzero=13_776_000, weights=13_776_000, weights_loaded=13_776_000), validation=0.9)
+    found = [replace(one, name="a name that is long") for one in two(large, large) * 2]
+    lines = text_of(table(found, totals(found), 70))
+    assert max(map(len, lines)) <= 70
+    assert lines[0].split() == ["A", "B", "C", "D"]
 
 
 def test_a_layer_is_named_once() -> None:

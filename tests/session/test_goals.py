@@ -95,6 +95,32 @@ def test_a_task_is_met_where_all_goals_are_met_at_once() -> None:
     assert after.states() == ("✓ parameters 45.5 < 50 %", "✓ accuracy 91.0 >= 90 %")
 
 
+def test_nearest_is_the_model_that_meets_most_and_misses_the_rest_by_least() -> None:
+    both = Task(name="both", goals=("parameters < 40 %", "accuracy > 90 %"))
+    untrained, dense = model(100, 0.10), model(100, 0.95)
+    broken, close, closer = model(25, 0.12), model(25, 0.85), model(25, 0.89)
+    nearest = [
+        ((untrained,), 1),
+        ((untrained, dense), 2),
+        ((untrained, dense, broken), 2),
+        ((untrained, dense, broken, close), 4),
+        ((untrained, dense, broken, close, closer, close), 5),
+        ((untrained, model(40, 0.85), model(60, 0.89)), 2),
+    ]
+    for models, number in nearest:
+        found = outcome(doing(*zip((LOAD, *[Prune()] * 9), models, strict=False)), both)
+        assert (found.met_at, found.nearest_at, found.nearest) == (0, number, models[number - 1])
+
+
+def test_what_was_not_measured_is_farthest_and_what_is_met_is_not_missed() -> None:
+    tested = goal_from("test accuracy > 90 %")
+    assert tested.miss(model(100, 0.1)) == 1.0
+    assert goal_from("accuracy > 90 %").miss(model(100, 0.8)) == pytest.approx(0.5)
+    assert goal_from("parameters < 50 %").miss(model(100, 0.8)) == pytest.approx(0.5)
+    assert goal_from("compression > 4").miss(model(100, 0.8)) == pytest.approx(0.75)
+    assert goal_from("accuracy >= 80 %").miss(model(100, 0.8)) == 0.0
+
+
 def test_figures_measured_later_count_for_the_same_model() -> None:
     task = Task(name="tested", goals=("parameters < 50 %", "test accuracy > 90 %"))
     session = doing(

@@ -4,8 +4,8 @@ from session_examples import LOAD, finished, snapshot
 
 from labbench.session.events import Finished, Probed, Started
 from labbench.session.measures import LayerScan, Scanned
-from labbench.session.operations import Scan
-from labbench.session.scan_report import latest, table
+from labbench.session.operations import Prune, Scan, Undo
+from labbench.session.scan_report import latest, of_another, table
 from labbench.session.session import Session
 
 FOUND = Scanned(
@@ -35,6 +35,18 @@ def test_long_names_and_many_amounts_give_way_to_the_width() -> None:
         assert all(len(line) <= width for line in lines)
         assert lines[0].split()[0] == "2%" and lines[0].split()[-1] == "98%"
         assert lines[1].split()[0].endswith("conv1") and lines[1].split()[-1] == "[100]"
+
+
+def test_a_scan_of_another_model_than_the_one_now_is_told() -> None:
+    session = Session()
+    dense, cut = snapshot(fingerprint="dense"), snapshot(fingerprint="cut")
+    for operation, found, scanned in ((LOAD, dense, None), (Scan(), None, FOUND)):
+        session.append(0.0, Finished(operation=operation, snapshot=found, scanned=scanned))
+    assert of_another(session) == ""
+    session.append(1.0, Finished(operation=Prune(), snapshot=cut))
+    assert of_another(session) == "of the model as it was at step 2"
+    session.append(2.0, Finished(operation=Undo(), snapshot=dense))
+    assert of_another(session) == ""
 
 
 def test_a_scan_that_runs_is_shown_as_far_as_it_is() -> None:

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from session_examples import EVENTS, HERE, LOAD, finished, snapshot
+from session_examples import EVENTS, HERE, LOAD, finished, row, snapshot
 
 from labbench.session.events import (
     AnyEvent,
@@ -33,6 +33,40 @@ def session_of(*events: AnyEvent) -> Session:
 
 def session_doing(*operations: AnyOperation) -> Session:
     return session_of(*[event for operation in operations for event in finished(operation)])
+
+
+def test_the_sparsity_is_drawn_after_whatever_changes_it_and_ends_with_that_of_the_model_now() -> None:
+    train, dense, cut = Finetune(epochs=1), snapshot(), snapshot(row(nonzero=39))
+    drawn = [Started(operation=train), Metric(name="sparsity", x=1.0, y=0.0), Finished(operation=train, snapshot=dense)]
+    session = session_of(*finished(LOAD, dense), *drawn, *finished(HALF, cut))
+    assert session.gone.points == [(1.0, 0.0), (1.0, cut.prunable.sparsity)]
+    assert session.gone.points[-1][1] == pytest.approx(0.61)
+    for operation, found in ((Note(text="a"), None), (Undo(), dense), (Note(text="b"), None), (Redo(), cut)):
+        session.append(99.0, Finished(operation=operation, snapshot=found))
+    assert [y for _, y in session.gone.points] == [0.0, cut.prunable.sparsity, 0.0, cut.prunable.sparsity]
+    assert session.curves["sparsity"].points == [(1.0, 0.0)]
+
+
+def test_the_way_to_the_model_now_has_no_other_branch_in_it() -> None:
+    models = [snapshot(row(nonzero=nonzero)) for nonzero in (100, 50, 20, 70)]
+    session = session_of(*finished(LOAD, models[0]), *finished(HALF, models[1]), *finished(MOST, models[2]))
+    session.append(9.0, Finished(operation=Undo(), snapshot=models[1]))
+    assert session.way == (models[0], models[1])
+    session.append(9.0, Finished(operation=Undo()))  # where no figures came, those of the point are known
+    assert (session.snapshot, session.way) == (models[0], (models[0],))
+    session.append(9.0, Finished(operation=HALF, snapshot=models[3]))
+    assert session.way == (models[0], models[3])
+
+
+def test_the_accuracy_of_the_running_finetune_is_none_of_a_run_before() -> None:
+    train = Finetune(epochs=2)
+    drawn = [Started(operation=train), Metric(name="validation/accuracy", x=1.0, y=0.9)]
+    session = session_of(*finished(LOAD), *drawn)
+    assert session.epoch_accuracy == 0.9
+    session.append(9.0, Finished(operation=train, snapshot=snapshot()))
+    assert session.epoch_accuracy is None
+    session.append(9.0, Started(operation=train))
+    assert session.epoch_accuracy is None
 
 
 def test_the_history_has_every_finished_operation_in_order() -> None:

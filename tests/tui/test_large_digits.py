@@ -4,6 +4,8 @@ import pytest
 from sample import accuracy, lenet_rows, lenet_session, pruned, running_session, snapshot, taught_events, taught_session
 from textual.geometry import Size
 
+from labbench.session.events import Finished
+from labbench.session.operations import Jump, Load, Prune, Undo
 from labbench.session.session import Session
 from labbench.tui.digits import FONT, draw, height, largest, width
 from labbench.tui.widgets.big_figures import figures, laid_out, step_words
@@ -39,6 +41,26 @@ def test_the_figures_are_those_of_the_model_before_and_now():
     assert found["sparsity"].digits == "50.0%"
     assert found["parameters not zero"].change.startswith("431,080 → 215,830  ×2.00")
     assert found["MACs"].digits == "2.29M"
+
+
+def test_after_an_undo_they_compare_with_what_led_to_the_model_not_with_what_was_left():
+    def told(*accuracies):
+        session = Session()
+        for seconds, (operation, share) in enumerate(accuracies):
+            found = snapshot(pruned(lenet_rows(), share), {"validation": accuracy(0.98 - share / 10)})
+            session.append(float(seconds), Finished(operation=operation, snapshot=found))
+        return by_label(session)
+
+    load, half, most = (
+        (Load(model="lenet-5", dataset="digits"), 0.0),
+        (Prune(amount=0.5), 0.5),
+        (Prune(amount=0.9), 0.9),
+    )
+    there = told(load, half)
+    back = told(load, half, most, (Undo(), 0.5))
+    assert there["sparsity"].change == "0.0 → 50.0 %"
+    assert back == there
+    assert told(load, half, most, (Jump(to="1"), 0.0))["accuracy · validation"].change == "98.0 %"
 
 
 def test_an_evaluation_shows_its_split_and_a_run_its_last_epoch():

@@ -7,6 +7,7 @@ from bench_data import ENVIRONMENT, catalogue
 from hosting import PENDING, Host, seen, type_in, until
 from textual.widgets import Input
 
+from labbench.published import IDX_FILES
 from labbench.session.catalogue import shipped
 from labbench.session.events import Ready
 from labbench.session.jsonl import Header, encode
@@ -115,7 +116,8 @@ async def test_one_can_choose_while_the_worker_warms_up_and_keeps_the_choice(tmp
 
 async def test_it_says_which_data_is_there(tmp_path):
     (tmp_path / "data" / "MNIST" / "raw").mkdir(parents=True)
-    (tmp_path / "data" / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").write_text("x")
+    for name in IDX_FILES:
+        (tmp_path / "data" / "MNIST" / "raw" / name).write_text("x")
     (tmp_path / "data" / "FashionMNIST" / "raw").mkdir(parents=True)
     (tmp_path / "data" / "FashionMNIST" / "raw" / "train-images-idx3-ubyte.gz").write_text("the first of four")
     app = Host(opening(tmp_path))

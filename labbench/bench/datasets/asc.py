@@ -84,6 +84,8 @@ def _clips(file: Path) -> list[Clip]:
     found: dict[str, Clip] = {}
     expected = f"expected {EXAMPLE}, a tab and one of {listed(SCENES)}"
     try:
+        if file.exists() and not file.is_file():
+            raise OSError(None, "it is no file")
         with file.open(encoding="utf-8", newline="") as opened:
             lines = csv.reader(opened, delimiter="\t", quoting=csv.QUOTE_NONE)
             header = next(lines, [])

@@ -1,26 +1,20 @@
-"""MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100, read and downloaded by torchvision.
+"""MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100, from their published files, downloaded where they are not there."""
 
-It checks every download by its MD5, so no other pickle than the published ones is ever opened.
-"""
-
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from labbench import published
+from labbench.bench import unpacked
 from labbench.bench.dataset import Dataset, Images, Reading
-from labbench.bench.download import fetch
+from labbench.bench.download import fetch, is_whole
 from labbench.bench.errors import BenchError
+from labbench.published import Packed, Published
 from labbench.session.events import Progress
-
-IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-CIFAR10_FILES = (*(f"data_batch_{turn}" for turn in range(1, 6)), "test_batch", "batches.meta")
-CIFAR100_FILES = ("train", "test", "meta")
 
 CIFAR100_CLASSES = tuple(
     """
@@ -34,23 +28,12 @@ CIFAR100_CLASSES = tuple(
     """.split()  # noqa: SIM905 (as a list it is a hundred lines)
 )
 
-# What torchvision raises where a disk or a file fails it; a short file is a ValueError or an AssertionError in its
-# reader of idx. A network that fails is an OSError.
-FAILURES = (OSError, RuntimeError, ValueError, AssertionError)
-
 
 @dataclass(frozen=True)
-class Published:
-    """One of torchvision's data sets, and what it does not tell before its files are there."""
+class Vision:
+    """One of the data sets, and what its files do not tell."""
 
-    name: str
-    source: str
-    """The class in `torchvision.datasets`."""
-    folder: str
-    """Under the data folder."""
-    files: Sequence[str]
-    size: int
-    """Bytes of the download."""
+    published: Published
     held_out: int
     """One image in so many of the training part validates."""
     classes: tuple[str, ...]
@@ -58,93 +41,115 @@ class Published:
     std: tuple[float, ...]
 
     def sources(self, reading: Reading) -> Iterable[Path]:
-        """The unpacked files."""
-        return [reading.data_dir / self.folder / file for file in self.files]
+        """The files that are there, unpacked or packed."""
+        there = self.published.found(reading.data_dir)
+        return list(dict.fromkeys(there[file] for file in self.published.files if file in there))
 
     def read(self, reading: Reading) -> Images:
         """The images, downloaded where they are not there."""
-        from torchvision import datasets  # costs a second, so only when asked
-
-        reader = getattr(datasets, self.source)
+        there = self.published.found(reading.data_dir)
+        found: dict[str, unpacked.Part] = {}
+        broken: dict[Path, Exception] = {}
         try:
-            # NumPy 2.4.0 to 2.4.4 warn of how a pickle of 2009, as CIFAR is, spells its dtype (numpy#31177).
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
+            for path in dict.fromkeys(there.values()):
                 try:
-                    train, test = (reader(reading.data_dir, train=part) for part in (True, False))
-                except RuntimeError:  # not there, or not what was published
-                    self._fetch(reader, reading)
-                    train, test = (reader(reading.data_dir, train=part, download=True) for part in (True, False))
-            images, labels = _tensors(train)
-            test_part = _tensors(test)
-        except FAILURES as error:
-            raise BenchError(_trouble(self.name, reading.data_dir / self.folder, self.files, error)) from error
+                    found |= self._unpacked(path, [file for file in there if there[file] == path], reading)
+                except unpacked.FAILURES as error:
+                    broken[path] = error
+            if len(found) < len(self.published.files):
+                found |= self._fetched(found, reading)
+            train, test = (self._part(found, part) for part in ("train", "test"))
+        except unpacked.FAILURES as error:
+            raise BenchError(self._trouble(reading.data_dir, there, broken, error)) from error
+        images, labels = train
         # NumPy keeps the stream of RandomState frozen, so this split is the same with every version.
         shuffled = torch.from_numpy(np.random.RandomState(1).permutation(len(labels)))
         kept, held = shuffled[len(labels) // self.held_out :], shuffled[: len(labels) // self.held_out]
-        splits = {
-            "train": (images[kept], labels[kept]),
-            "validation": (images[held], labels[held]),
-            "test": test_part,
+        splits = {"train": (images[kept], labels[kept]), "validation": (images[held], labels[held]), "test": test}
+        read = [path for path in there.values() if path not in broken]
+        return Images(splits, self.classes, self.mean, self.std, self._elsewhere(reading.data_dir, read))
+
+    def _unpacked(self, path: Path, files: Sequence[str], reading: Reading) -> dict[str, unpacked.Part]:
+        """What is in a file: in an archive that of several."""
+        if not self.published.archived:
+            return {file: unpacked.idx(path, reading.stopped) for file in files}
+        md5 = dict(zip(self.published.files, self.published.md5, strict=True))
+        return unpacked.pickles(path, {file: md5[file] for file in files}, reading.stopped)
+
+    def _fetched(self, found: Iterable[str], reading: Reading) -> dict[str, unpacked.Part]:
+        """What is still missing, from packed files that are downloaded unless a whole one lies where they go."""
+        one, folder = self.published, self.published.target(reading.data_dir)
+        missing = [file for file in one.files if file not in found]
+        packed = dict.fromkeys(one.packed if one.archived else (one.packed[one.files.index(file)] for file in missing))
+        absent = [file for file in packed if not is_whole(folder / file.name, file.size, file.sha256, reading.stopped)]
+        self._download(absent, folder, reading)
+        reading.report(Progress(phase="convert", fraction=0.0, note=one.name))
+        if one.archived:
+            return self._unpacked(folder / one.packed[0].name, missing, reading)
+        return {
+            name: part
+            for name, file in zip(missing, packed, strict=True)
+            for part in self._unpacked(folder / file.name, [name], reading).values()
         }
-        return Images(splits, self.classes, self.mean, self.std)
 
-    def _fetch(self, reader: Any, reading: Reading) -> None:
-        """Put the packed files where torchvision takes them from instead of downloading them itself."""
-        from torchvision.datasets.utils import check_integrity
-
-        folder = reading.data_dir / self.folder if hasattr(reader, "mirrors") else reading.data_dir
-        here = 0
+    def _download(self, files: Sequence[Packed], folder: Path, reading: Reading) -> None:
+        size, here = sum(file.size for file in files), 0
 
         def came(count: int) -> None:
             nonlocal here
             here += count
-            note = f"{self.name} {here / 1e6:.1f} of {self.size / 1e6:.1f} MB"
-            reading.report(Progress(phase="download", fraction=min(here / self.size, 1.0), note=note))
+            note = f"{self.published.name} {here / 1e6:.1f} of {size / 1e6:.1f} MB"
+            reading.report(Progress(phase="download", fraction=min(here / size, 1.0), note=note))
 
-        for file, md5, addresses in _packed(reader):
-            if check_integrity(folder / file, md5):
-                came((folder / file).stat().st_size)
-            else:
-                came(0)
-                fetch(addresses, folder / file, md5, reading.stopped, came)
-        reading.report(Progress(phase="convert", fraction=0.0, note=self.name))
+        for file in files:
+            came(0)
+            addresses = [server + file.name for server in self.published.servers]
+            fetch(addresses, folder / file.name, file.size, file.sha256, reading.stopped, came)
+
+    def _part(self, found: dict[str, unpacked.Part], part: str) -> tuple[Tensor, Tensor]:
+        """The images N×C×H×W and labels of one of the two published parts."""
+        files = self.published.files
+        if self.published.archived:
+            of_part = [file for file in files if file.startswith("test") == (part == "test") and "meta" not in file]
+            images = torch.from_numpy(np.concatenate([found[file].images for file in of_part]))
+            labels = torch.from_numpy(np.concatenate([found[file].labels for file in of_part]))
+        else:
+            first = 0 if part == "train" else 2
+            images = torch.from_numpy(found[files[first]].images).unsqueeze(1)
+            labels = torch.from_numpy(found[files[first + 1]].labels)
+        if len(images) != len(labels):
+            raise ValueError(f"{len(images)} images but {len(labels)} labels")
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.classes):
+            raise ValueError(f"labels from {labels.min()} to {labels.max()} for {len(self.classes)} classes")
+        return images, labels
+
+    def _elsewhere(self, data_dir: Path, paths: Iterable[Path]) -> tuple[str, ...]:
+        """A remark where files were found that are not where a download puts them."""
+        usual = {self.published.target(data_dir), data_dir / self.published.folder}
+        folders = dict.fromkeys(str(path.parent) for path in paths if path.parent not in usual)
+        return (f"read from {', '.join(folders)}",) if folders else ()
+
+    def _trouble(self, data_dir: Path, there: dict[str, Path], broken: dict[Path, Exception], error: Exception) -> str:
+        one, folder, why = self.published, data_dir / self.published.folder, _said(error)
+        if missing := [file for file in one.files if file not in there]:
+            what = f"{one.name} is not in {folder} and could not be downloaded ({why})"
+            packed = f"{one.packed[0].name} into {data_dir}" if one.archived else "the same packed (.gz)"
+            cure = f"put {', '.join(missing)} there, or {packed}"
+        elif broken:
+            files = ", ".join(f"{path} ({_said(found)})" for path, found in broken.items())
+            what = f"{one.name} is incomplete or broken: {files}; it could not be downloaded again ({why})"
+            cure = "put whole files there"
+        else:
+            what, cure = f"{one.name} in {folder} is incomplete or broken ({why})", "put whole files there"
+        return f"{what}; {cure}, or load digits or shapes, which need no network"
 
 
-def _packed(reader: Any) -> list[tuple[str, str, list[str]]]:
-    """The files of a download: name, MD5 and addresses."""
-    if hasattr(reader, "mirrors"):
-        return [(file, md5, [f"{mirror}{file}" for mirror in reader.mirrors]) for file, md5 in reader.resources]
-    return [(reader.filename, reader.tgz_md5, [reader.url])]
+def _said(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
-def _tensors(part: Any) -> tuple[Tensor, Tensor]:
-    """torchvision keeps MNIST as a tensor N×H×W and CIFAR as an array N×H×W×C."""
-    images, labels = torch.as_tensor(part.data), torch.as_tensor(part.targets)
-    images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
-    if len(images) != len(labels):
-        raise ValueError(f"{len(images)} images but {len(labels)} labels")
-    return images, labels
-
-
-def _trouble(name: str, folder: Path, files: Sequence[str], error: Exception) -> str:
-    missing = [file for file in files if not (folder / file).is_file()]
-    reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-    if missing:
-        what = f"{name} is not in {folder} and could not be downloaded ({reason})"
-        cure = f"put {', '.join(missing)} there"
-    else:
-        what = f"{name} in {folder} is incomplete or broken ({reason})"
-        cure = f"delete {', '.join(files)} there to download them again"
-    return f"{what}; {cure}, or load digits or shapes, which need no network"
-
-
-_MNIST = Published(
-    name="mnist",
-    source="MNIST",
-    folder="MNIST/raw",
-    files=IDX_FILES,
-    size=11_594_722,
+_MNIST = Vision(
+    published.MNIST,
     held_out=6,
     classes=tuple("0123456789"),
     mean=(0.1307,),
@@ -155,7 +160,7 @@ MNIST = Dataset(
     doc="""Handwritten digits, 28×28 gray: 70,000 images, a download of 11 MB
 
     LeCun, Cortes and Burges 1998. 50,000 to train, 10,000 of the training file to validate (seed 1), 10,000 to test.
-    Found in the data folder as MNIST/raw/train-images-idx3-ubyte and so on, packed (.gz) or not.""",
+    Found in the data folder as MNIST/raw/train-images-idx3-ubyte and so on, packed (.gz) or not, or in mnist.""",
     read=_MNIST.read,
     flip=False,
     classes=10,
@@ -165,12 +170,8 @@ MNIST = Dataset(
     sources=_MNIST.sources,
 )
 
-_FASHION_MNIST = Published(
-    name="fashion-mnist",
-    source="FashionMNIST",
-    folder="FashionMNIST/raw",
-    files=IDX_FILES,
-    size=30_878_645,
+_FASHION_MNIST = Vision(
+    published.FASHION_MNIST,
     held_out=6,
     classes=(
         "T-shirt/top",
@@ -193,7 +194,8 @@ FASHION_MNIST = Dataset(
 
     Xiao, Rasul and Vollgraf 2017 (arXiv 1708.07747), made to take the place of MNIST: same files, same size, harder.
     50,000 to train, 10,000 of the training file to validate (seed 1), 10,000 to test.
-    Found in the data folder as FashionMNIST/raw/train-images-idx3-ubyte and so on, packed (.gz) or not.""",
+    Found in the data folder as FashionMNIST/raw/train-images-idx3-ubyte and so on, packed (.gz) or not, in
+    fashion-mnist, or where Debian's dataset-fashion-mnist puts it.""",
     read=_FASHION_MNIST.read,
     flip=True,
     classes=10,
@@ -203,12 +205,8 @@ FASHION_MNIST = Dataset(
     sources=_FASHION_MNIST.sources,
 )
 
-_CIFAR10 = Published(
-    name="cifar10",
-    source="CIFAR10",
-    folder="cifar-10-batches-py",
-    files=CIFAR10_FILES,
-    size=170_498_071,
+_CIFAR10 = Vision(
+    published.CIFAR10,
     held_out=10,
     classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     mean=(0.4914, 0.4822, 0.4465),
@@ -230,12 +228,8 @@ CIFAR10 = Dataset(
     sources=_CIFAR10.sources,
 )
 
-_CIFAR100 = Published(
-    name="cifar100",
-    source="CIFAR100",
-    folder="cifar-100-python",
-    files=CIFAR100_FILES,
-    size=169_001_437,
+_CIFAR100 = Vision(
+    published.CIFAR100,
     held_out=10,
     classes=CIFAR100_CLASSES,
     mean=(0.5071, 0.4865, 0.4409),

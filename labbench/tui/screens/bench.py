@@ -127,7 +127,7 @@ class BenchScreen(Screen[None]):
         keys = [Key(action.key, action.title, action.name) for action in footer(self._situation, self.pane)]
         self._keys["keys"].show(keys, [HELP])
         table, picture = self.table, self.picture
-        picture.show(self._session.curves, self._session.runs, table.current)
+        picture.show(self._session.curves, self._session.runs, table.current, self._session.gone)
         kinds = [Key(str(n), kind, kind, on=picture.kind == kind) for n, kind in enumerate(KINDS, 1)]
         self._keys["kinds"].show(kinds)
         tabs = [Key("", pane.capitalize(), f"pane:{pane}", on=self.pane == pane) for pane in PANES]

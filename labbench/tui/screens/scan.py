@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from labbench.session.operations import Scan
-from labbench.session.scan_report import latest, table
+from labbench.session.scan_report import latest, of_another, table
 from labbench.session.session import Session
 from labbench.tui.screens.dialog import Buttons, Dialog
 from labbench.tui.words import plural, rate
@@ -84,7 +84,8 @@ class ScanScreen(ModalScreen[dict[str, float] | str | None]):
             return
         running = isinstance(session.running, Scan)
         coupled = "+1: one more layer is cut with it · " if any(len(layer.layers) > 1 for layer in found.layers) else ""
-        state = f"{'measuring … ' if running else ''}{coupled}as it stands {rate(found.top1)}"
+        whose = of_another(session) or "as it stands"
+        state = f"{'measuring … ' if running else ''}{coupled}{whose} {rate(found.top1)}"
         self.query_one("#state", Static).update(state)
         width = self.query_one(VerticalScroll).scrollable_content_region.width
         self.query_one("#points", Static).update("\n".join(table(found, drop, max(width, 30))))

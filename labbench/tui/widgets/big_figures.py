@@ -5,7 +5,7 @@ from rich.text import Text
 from textual.geometry import Size
 from textual.widget import Widget
 
-from labbench.session.operations import Finetune, Note
+from labbench.session.operations import Note
 from labbench.session.session import Session
 from labbench.session.snapshot import Snapshot
 from labbench.tui.digits import draw, height, largest
@@ -36,7 +36,7 @@ def figures(session: Session) -> tuple[Figure, ...]:
     nonzero = now.prunable.nonzero if live is None else live
     sparsity = 1 - nonzero / now.prunable.loaded if now.prunable.loaded else 0.0
     whole = now.whole.nonzero - now.prunable.nonzero + nonzero
-    before = _before(session, now)
+    before = now if live is not None else _before(session, now)
     ratio = now.whole.loaded / whole if whole else float("inf")
     return (
         _accuracy(session, now),
@@ -127,28 +127,20 @@ def _changed(before: str, now: str) -> str:
 
 
 def _before(session: Session, now: Snapshot) -> Snapshot:
-    """The model before the last change of its figures."""
-    for step in reversed(session.steps):
-        then = step.snapshot
-        if then and (then.whole, then.prunable, then.macs) != (now.whole, now.prunable, now.macs):
-            return then
-    return now
+    """The model on the way to this one before the last change of its figures."""
+    counts = (now.whole, now.prunable, now.macs)
+    other = (then for then in reversed(session.way) if (then.whole, then.prunable, then.macs) != counts)
+    return next(other, now)
 
 
 def _accuracy(session: Session, now: Snapshot) -> Figure:
     evaluated = getattr(session.steps[-1].operation, "split", "") if session.steps else ""
     split = next((split for split in (evaluated, *SPLITS) if split in now.accuracy), "")
-    measured = [
-        step.snapshot.accuracy[split].top1
-        for step in session.steps
-        if step.snapshot and split in step.snapshot.accuracy
-    ]
-    curve = session.curves.get("validation/accuracy")
-    if isinstance(session.running, Finetune) and session.live and curve and curve.points:
-        split, value = "validation", curve.points[-1][1]
-    else:
-        value = now.accuracy[split].top1 if split else None
+    value = now.accuracy[split].top1 if split else None
+    if session.epoch_accuracy is not None:
+        split, value = "validation", session.epoch_accuracy
     if value is None:
         return Figure("accuracy", "—", "not measured")
+    measured = [then.accuracy[split].top1 for then in session.way if split in then.accuracy]
     before = next((then for then in reversed(measured) if then != value), value)
     return Figure(f"accuracy · {split}", _percent(value), _changed(rate(before), f"{rate(value)} %"))

@@ -63,11 +63,14 @@ class Curves(Widget, can_focus=True):
         """Look a few times a second whether there is something new."""
         self.set_interval(INTERVAL, self._draw)
 
-    def show(self, curves: Mapping[str, Curve], runs: Sequence[float], row: LayerRow | None) -> None:
-        """Take what there is to draw; it is drawn at the next look."""
-        points = {name: len(curve.points) for name, curve in curves.items()}
+    def show(
+        self, curves: Mapping[str, Curve], runs: Sequence[float], row: LayerRow | None, gone: Curve | None = None
+    ) -> None:
+        """Take what there is to draw; it is drawn at the next look. `gone` is the sparsity, also between the runs."""
+        drawn = {**curves, "sparsity": gone} if gone else curves
+        points = {name: len(curve.points) for name, curve in drawn.items()}
         version = (id(curves), points, len(runs), row if self.kind == "histogram" else None)
-        self._curves, self._runs, self._row = curves, runs, row
+        self._curves, self._runs, self._row = drawn, runs, row
         if version != self._version:
             self._version, self._stale = version, True
 

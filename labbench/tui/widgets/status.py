@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from labbench.session.events import Died, Failed, Progress
-from labbench.session.operations import Finetune, Note
+from labbench.session.operations import Note
 from labbench.session.session import Session
 from labbench.tui.situation import Playing, Situation
 from labbench.tui.words import clock, count, figure, fitted, rate
@@ -62,9 +62,8 @@ def _figures(session: Session, progress: Progress) -> list[str]:
         parts.append(f"{clock(progress.eta)} left")
     if progress.loss is not None:
         parts.append(f"loss {figure(progress.loss)}")
-    validation = session.curves.get("validation/accuracy")
-    if validation and validation.points and isinstance(session.running, Finetune):
-        parts.append(f"val {rate(validation.points[-1][1])} %")
+    if session.epoch_accuracy is not None:
+        parts.append(f"val {rate(session.epoch_accuracy)} %")
     if progress.rate:
         parts.append(f"{count(round(progress.rate))} img/s")
     if progress.note:

@@ -4,7 +4,6 @@ from msgspec.structs import replace
 from rich.text import Text
 
 from labbench.session.goals import Outcome, outcomes
-from labbench.session.operations import Finetune
 from labbench.session.session import Session
 from labbench.session.snapshot import Snapshot
 from labbench.tui.words import fitted
@@ -32,11 +31,8 @@ def _parts(one: Outcome, now: Snapshot) -> list[str]:
 
 def live(session: Session) -> Snapshot | None:
     """The model now; while it is finetuned, with the validation accuracy of the last epoch."""
-    snapshot, curve = session.snapshot, session.curves.get("validation/accuracy")
+    snapshot, latest = session.snapshot, session.epoch_accuracy
     known = snapshot.accuracy.get("validation") if snapshot else None
-    if snapshot is None or known is None or curve is None or not isinstance(session.running, Finetune):
-        return snapshot
-    x, latest = curve.points[-1] if curve.points else (0.0, None)
-    if latest is None or x <= session.runs[-1]:
+    if snapshot is None or known is None or latest is None:
         return snapshot
     return replace(snapshot, accuracy={**snapshot.accuracy, "validation": replace(known, top1=latest)})

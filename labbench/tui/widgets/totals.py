@@ -83,16 +83,13 @@ def _accuracy(session: Session, split: str) -> list[str]:
 
 
 def _before(session: Session, split: str, now: Accuracy) -> Accuracy | None:
-    for step in reversed(session.steps):
-        then = step.snapshot.accuracy.get(split) if step.snapshot else None
-        if then is not None and then != now:
-            return then
-    return None
+    measured = (then.accuracy.get(split) for then in reversed(session.way))
+    return next((then for then in measured if then is not None and then != now), None)
 
 
 def _unmeasured(session: Session) -> list[str]:
-    for step in reversed(session.steps):
+    for then in reversed(session.way):
         for split in ("test", "validation"):
-            if step.snapshot and split in step.snapshot.accuracy:
-                return ["not measured: e evaluates", f"{split} was {rate(step.snapshot.accuracy[split].top1)} %"]
+            if split in then.accuracy:
+                return ["not measured: e evaluates", f"{split} was {rate(then.accuracy[split].top1)} %"]
     return ["not measured: e evaluates"]

@@ -1,6 +1,7 @@
 """TAU Urban Acoustic Scenes from a small folder in the published format: splits, tensors, refusals, the stop."""
 
 import builtins
+import os
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -134,6 +135,13 @@ def test_a_scene_of_which_nothing_can_be_held_out_is_refused(count: int, said: s
 
 
 # What is missing or wrong
+
+
+def test_a_list_that_is_a_pipe_holds_nothing_up(lists: Path) -> None:
+    (lists / TEST).unlink()
+    os.mkfifo(lists / TEST)
+    with pytest.raises(BenchError, match=r"fold1_evaluate\.csv cannot be read \(it is no file\); unpack it from"):
+        read(Reading(lists), path=str(lists))
 
 
 def test_without_the_folder_one_is_told_what_to_put_where(tmp_path: Path) -> None:

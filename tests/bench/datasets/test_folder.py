@@ -1,7 +1,6 @@
 """Image folders: the classes and files of torchvision's ImageFolder, splits that never move, and plain refusals."""
 
 import os
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from image_folder import NOWHERE, numbered, picture
 from PIL import Image
 
 from labbench.bench import stored
@@ -22,21 +22,6 @@ from labbench.bench.measure import measured
 from labbench.bench.state import Data
 from labbench.session.events import Progress
 from labbench.session.operations import Finetune, Load
-
-NOWHERE = Reading(Path("/nowhere"))
-
-
-def picture(path: Path, color: object = (200, 30, 60), size: tuple[int, int] = (12, 10), mode: str = "RGB") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, color).save(path)  # type: ignore[arg-type]
-
-
-def numbered(top: Path, classes: Iterable[str], count: int) -> Path:
-    """Gray pictures, of which no two are the same."""
-    for turn, name in enumerate(classes):
-        for number in range(count):
-            picture(top / name / f"{number:03}.png", (turn * count + number,) * 3)
-    return top
 
 
 def values(part: tuple[torch.Tensor, torch.Tensor]) -> list[tuple[int, int]]:
@@ -116,9 +101,16 @@ def test_train_among_other_subfolders_is_a_class(tmp_path):
     assert images.classes == ("bus", "train", "tram")
 
 
-def test_hidden_subfolders_are_no_classes(tmp_path):
-    (numbered(tmp_path, "ab", 3) / ".ipynb_checkpoints").mkdir()
-    assert read(NOWHERE, path=str(tmp_path), size=8).classes == ("a", "b")
+def test_what_is_hidden_is_passed_over_at_any_depth(tmp_path):
+    numbered(tmp_path, "ab", 3)
+    for name in (".ipynb_checkpoints/1.png", "a/.ipynb_checkpoints/0-checkpoint.png", "__MACOSX/a/._0.png"):
+        picture(tmp_path / name)
+    for name in ("a/._0.png", "a/.DS_Store", ".DS_Store", "b/.hidden.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    images = read(NOWHERE, path=str(tmp_path), size=8)
+    assert images.classes == ("a", "b")
+    assert sum(len(y) for _, y in images.splits.values()) == 6
+    assert images.remarks == ()
 
 
 @pytest.mark.parametrize("size", [(40, 20), (20, 40), (20, 20), (30, 50)])

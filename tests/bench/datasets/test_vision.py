@@ -13,27 +13,24 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-import torchvision
+from msgspec import structs
 
-from labbench.bench import stored
+from labbench import published
+from labbench.bench import stored, unpacked
 from labbench.bench.dataset import Images, Reading, Splits
 from labbench.bench.datasets import DATASETS
 from labbench.bench.errors import BenchError, Stopped
+from labbench.published import Packed, Published
 from labbench.session.events import Progress
 
 DOWNLOADED = [name for name, dataset in DATASETS.items() if dataset.download]
 TRAIN, TEST = 60, 12
-IDX = {"mnist": ("MNIST", "MNIST/raw"), "fashion-mnist": ("FashionMNIST", "FashionMNIST/raw")}
+IDX = ("mnist", "fashion-mnist")
 CIFAR = {
-    "cifar10": (
-        "CIFAR10",
-        "cifar-10-batches-py",
-        [f"data_batch_{n}" for n in range(1, 6)],
-        "test_batch",
-        "batches.meta",
-    ),
-    "cifar100": ("CIFAR100", "cifar-100-python", ["train"], "test", "meta"),
+    "cifar10": ([f"data_batch_{n}" for n in range(1, 6)], "test_batch", "batches.meta"),
+    "cifar100": (["train"], "test", "meta"),
 }
+"""Files to train with, to test with, and of the names of the classes."""
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +50,10 @@ def _answer(monkeypatch, what: Exception | dict[str, bytes]) -> None:
         return answer
 
     monkeypatch.setattr("urllib.request.urlopen", urlopen)
+
+
+def published_of(name: str) -> Published:
+    return DATASETS[name].read.__self__.published
 
 
 def classes_of(name: str) -> tuple[str, ...]:
@@ -77,7 +78,7 @@ def _idx_files(name: str) -> dict[str, bytes]:
 
 def _cifar_files(name: str) -> dict[str, bytes]:
     """The format of https://www.cs.toronto.edu/~kriz/cifar.html: pickles by Python 2, rows of 3,072 bytes."""
-    _, _, batches, test, meta = CIFAR[name]
+    batches, test, meta = CIFAR[name]
     key, names = ("labels", "label_names") if name == "cifar10" else ("fine_labels", "fine_label_names")
     files = {meta: _python2_pickle({names: list(classes_of(name))})}
     images, labels = _pictures(name, TRAIN, 1)
@@ -127,24 +128,26 @@ def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def _published(monkeypatch, name: str) -> tuple[str, dict[str, bytes], dict[str, bytes]]:
-    """The folder of a data set, its files, and the packed files that a download brings; torchvision takes their
+    """The folder of a data set, its files, and the packed files that a download brings; the data set takes their
     checksums for the published ones, so that its own checks run."""
+    vision = DATASETS[name].read.__self__
+    folder = vision.published.folder
     if name in IDX:
-        source, folder = IDX[name]
         files = _idx_files(name)
         packed = {f"{file}.gz": gzip.compress(content) for file, content in files.items()}
-        reader = getattr(torchvision.datasets, source)
-        monkeypatch.setattr(reader, "resources", [(file, _md5(content)) for file, content in packed.items()])
-        return folder, files, packed
-    source, folder, batches, test, meta = CIFAR[name]
-    files = _cifar_files(name)
-    reader = getattr(torchvision.datasets, source)
-    packed = {reader.filename: _tar(folder, files)}
-    monkeypatch.setattr(reader, "tgz_md5", _md5(packed[reader.filename]))
-    monkeypatch.setattr(reader, "train_list", [[batch, _md5(files[batch])] for batch in batches])
-    monkeypatch.setattr(reader, "test_list", [[test, _md5(files[test])]])
-    monkeypatch.setattr(reader, "meta", reader.meta | {"md5": _md5(files[meta])})
+        md5 = ()
+    else:
+        files = _cifar_files(name)
+        packed = {vision.published.packed[0].name: _tar(folder, files)}
+        md5 = tuple(_md5(files[file]) for file in vision.published.files)
+    told = tuple(Packed(file, len(content), _sha256(content)) for file, content in packed.items())
+    vision = replace(vision, published=structs.replace(vision.published, packed=told, md5=md5, system=()))
+    monkeypatch.setitem(DATASETS, name, replace(DATASETS[name], read=vision.read, sources=vision.sources))
     return folder, files, packed
 
 
@@ -260,16 +263,14 @@ def test_a_file_cut_short_is_told_from_an_absent_one(name, length, tmp_path, mon
         if length >= len(files[broken]) or broken in ("batches.meta", "meta"):
             continue
         _write(tmp_path / folder, {broken: files[broken][:length]})
-        with pytest.raises(
-            BenchError, match=r"is incomplete or broken \(.+\); delete .+ there to download them again, or load digits"
-        ):
+        with pytest.raises(BenchError, match=rf"is incomplete or broken: .+{broken} \(.+\); .+; put whole files there"):
             DATASETS[name].read(Reading(tmp_path))
 
 
-@pytest.mark.parametrize("name", CIFAR)
-def test_a_broken_cifar_is_downloaded_again_where_there_is_a_network(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_what_is_broken_is_downloaded_again_where_there_is_a_network(name, tmp_path, monkeypatch):
     folder, files, packed = _published(monkeypatch, name)
-    _write(tmp_path / folder, {file: content[:100] for file, content in files.items()})
+    _write(tmp_path / folder, {file: content[:9] for file, content in files.items()})
     _answer(monkeypatch, packed)
     _check_whole(name, DATASETS[name].read(Reading(tmp_path)).splits)
 
@@ -279,7 +280,7 @@ def test_a_pickle_that_was_not_published_is_never_opened(name, tmp_path, monkeyp
     folder, files, _ = _published(monkeypatch, name)
     touched = tmp_path / "touched"
     wicked = b"cpathlib\nPosixPath\n(V" + str(touched).encode() + b"\ntRcpathlib\nPath.touch\n."
-    _write(tmp_path / folder, files | {CIFAR[name][2][0]: wicked})
+    _write(tmp_path / folder, files | {CIFAR[name][0][0]: wicked})
     with pytest.raises(BenchError):
         DATASETS[name].read(Reading(tmp_path))
     assert not touched.exists()
@@ -291,6 +292,14 @@ def test_as_many_labels_as_images_are_asked_for(name, tmp_path, monkeypatch):
     _write(tmp_path / folder, files | {"train-labels-idx1-ubyte": files["t10k-labels-idx1-ubyte"]})
     with pytest.raises(BenchError, match=f"{TRAIN} images but {TEST} labels"):
         DATASETS[name].read(Reading(tmp_path))
+
+
+def test_labels_of_more_classes_than_there_are_are_refused(tmp_path, monkeypatch):
+    folder, files, _ = _published(monkeypatch, "mnist")
+    labels = files["train-labels-idx1-ubyte"]
+    _write(tmp_path / folder, files | {"train-labels-idx1-ubyte": labels[:-1] + b"\x19"})
+    with pytest.raises(BenchError, match="labels from 0 to 25 for 10 classes"):
+        DATASETS["mnist"].read(Reading(tmp_path))
 
 
 @pytest.mark.parametrize("name", CIFAR)
@@ -318,9 +327,8 @@ def test_how_far_a_download_is_is_told_in_bytes_of_the_whole(name, tmp_path, mon
     _, _, packed = _published(monkeypatch, name)
     _answer(monkeypatch, packed)
     reading, told = _listening(tmp_path)
-    published = DATASETS[name].read.__self__
     size = sum(map(len, packed.values()))
-    replace(published, size=size).read(reading)
+    DATASETS[name].read(reading)
     fractions = [event.fraction for event in told if event.phase == "download"]
     assert fractions[0] == 0
     assert fractions == sorted(fractions)
@@ -351,7 +359,7 @@ def test_only_the_packed_files_that_are_missing_or_broken_are_fetched(name, tmp_
 
 
 @pytest.mark.parametrize("name", DOWNLOADED)
-def test_the_cache_takes_the_place_of_torchvision_until_a_file_changes(name, tmp_path, monkeypatch):
+def test_the_cache_takes_the_place_of_the_files_until_a_file_changes(name, tmp_path, monkeypatch):
     folder, _, packed = _published(monkeypatch, name)
     _answer(monkeypatch, packed)
     reading, dataset = Reading(tmp_path), DATASETS[name]
@@ -361,15 +369,78 @@ def test_the_cache_takes_the_place_of_torchvision_until_a_file_changes(name, tmp
 
     fresh = read().splits
     assert [path.name for path in (tmp_path / stored.FOLDER).iterdir()] == [f"{name}.safetensors"]
-    source = dataset.read.__self__.source
     with monkeypatch.context() as without:
-        without.delattr(torchvision.datasets, source)
+        without.delattr(unpacked, "idx")
+        without.delattr(unpacked, "pickles")
         cached = read().splits
     assert all(torch.equal(*pair) for split in fresh for pair in zip(fresh[split], cached[split], strict=True))
-    (tmp_path / folder / dataset.read.__self__.files[0]).write_bytes(b"")
+    (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / folder / dataset.read.__self__.published.files[0]).write_bytes(b"")
     _answer(monkeypatch, URLError("gone again"))
-    if name in IDX:
-        with pytest.raises(BenchError, match="is incomplete or broken"):
-            read()
-    else:
-        _check_whole(name, read().splits)  # from the packed file that is still there
+    _check_whole(name, read().splits)  # from the packed file that is still there
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda content: gzip.compress(content, 1), None])
+@pytest.mark.parametrize("where", ["MNIST/raw", "MNIST", "mnist", "Mnist/raw"])
+def test_mnist_is_found_packed_by_anybody_or_not_and_it_is_said_where(pack, where, tmp_path, monkeypatch):
+    _, files, _ = _published(monkeypatch, "mnist")
+    _write(tmp_path / where, {f"{file}.gz": pack(content) for file, content in files.items()} if pack else files)
+    images = DATASETS["mnist"].read(Reading(tmp_path))
+    _check_whole("mnist", images.splits)
+    assert images.remarks == (() if where == "MNIST/raw" else (f"read from {tmp_path / where}",))
+    assert published_of("mnist").complete(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["fashion-mnist", "fashion_mnist", "FashionMNIST", "fashion-mnist/data/fashion"])
+def test_fashion_mnist_is_found_where_its_authors_and_others_put_it(where, tmp_path, monkeypatch):
+    _, _, packed = _published(monkeypatch, "fashion-mnist")
+    _write(tmp_path / where, packed)
+    _check_whole("fashion-mnist", DATASETS["fashion-mnist"].read(Reading(tmp_path)).splits)
+
+
+def test_files_with_a_dot_for_a_dash_are_found(tmp_path, monkeypatch):
+    _, files, _ = _published(monkeypatch, "mnist")
+    _write(tmp_path / "mnist", {file.replace("-idx", ".idx"): content for file, content in files.items()})
+    _check_whole("mnist", DATASETS["mnist"].read(Reading(tmp_path)).splits)
+
+
+def test_files_of_the_same_names_in_the_data_folder_itself_are_told_apart_by_size(tmp_path, monkeypatch):
+    _, _, packed = _published(monkeypatch, "fashion-mnist")
+    larger = tuple(structs.replace(one, size=one.size + 1_000) for one in published_of("mnist").packed)
+    mnist = DATASETS["mnist"].read.__self__.published
+    assert not structs.replace(mnist, packed=larger).complete(tmp_path)
+    _write(tmp_path, packed)
+    assert not structs.replace(mnist, packed=larger).complete(tmp_path)
+    _check_whole("fashion-mnist", DATASETS["fashion-mnist"].read(Reading(tmp_path)).splits)
+
+
+def test_what_a_package_of_the_system_has_is_found(tmp_path, monkeypatch):
+    _, _, packed = _published(monkeypatch, "fashion-mnist")
+    vision = DATASETS["fashion-mnist"].read.__self__
+    _write(tmp_path / "usr", packed)
+    vision = replace(vision, published=structs.replace(vision.published, system=(tmp_path / "usr",)))
+    images = vision.read(Reading(tmp_path / "data"))
+    assert images.remarks == (f"read from {tmp_path / 'usr'}",)
+    assert published.FASHION_MNIST.system == (Path("/usr/share/datasets/fashion-mnist"),)
+
+
+@pytest.mark.parametrize("form", ["unpacked", "tar.gz", "tar"])
+@pytest.mark.parametrize("name", CIFAR)
+def test_cifar_is_found_in_a_folder_of_its_name(name, form, tmp_path, monkeypatch):
+    folder, files, packed = _published(monkeypatch, name)
+    (archive, content), top = *packed.items(), tmp_path / name.upper()
+    match form:
+        case "unpacked":
+            _write(top / folder, files)
+        case "tar.gz":
+            _write(top, {archive: content})
+        case _:
+            _write(top, {archive.removesuffix(".gz"): gzip.decompress(content)})
+    _check_whole(name, DATASETS[name].read(Reading(tmp_path)).splits)
+
+
+def test_a_stop_is_heard_while_a_file_is_unpacked(tmp_path, monkeypatch):
+    _, _, packed = _published(monkeypatch, "mnist")
+    _write(tmp_path / "mnist", packed)
+    with pytest.raises(Stopped):
+        DATASETS["mnist"].read(Reading(tmp_path, stopped=lambda: True))

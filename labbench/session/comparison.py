@@ -7,11 +7,13 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from labbench.cells import cells, cut, left, right
+from labbench.printable import printable
 from labbench.session.events import Finished, Metric, Started
 from labbench.session.figures import bits, class_figures, distinct_weights, frozen_share, macs_nonzero
 from labbench.session.measures import Measures
 from labbench.session.operations import Finetune, Load
-from labbench.session.report import ABSENT, plain, share, times
+from labbench.session.report import ABSENT, share, times
 from labbench.session.session import Session
 from labbench.session.snapshot import Accuracy, LayerRow, Snapshot
 
@@ -148,8 +150,7 @@ def _metrics(session: Session) -> dict[int, list[Metric]]:
 
 def heads(subjects: Sequence[Subject]) -> tuple[str, ...]:
     """A letter and the number or name of each: the heads of the columns."""
-    called = (one.name or str(one.number) for one in subjects)
-    short = (name if len(name) <= LONGEST_HEAD else f"{name[: LONGEST_HEAD - 1]}…" for name in called)
+    short = (cut(printable(one.name or str(one.number)), LONGEST_HEAD) for one in subjects)
     return tuple(f"{letter} {name}" for letter, name in zip(LETTERS, short, strict=False))
 
 
@@ -160,7 +161,7 @@ def legend(subjects: Sequence[Subject]) -> list[str]:
     for letter, one in zip(LETTERS, subjects, strict=False):
         named = f" «{one.name}»" if one.name else ""
         source = f" · {one.source}" if one.source and several else ""
-        lines.append(plain(f"{letter}  step {one.number}{named}{source} · {one.words}"))
+        lines.append(printable(f"{letter}  step {one.number}{named}{source} · {one.words}"))
     return lines
 
 
@@ -174,8 +175,8 @@ def totals(subjects: Sequence[Subject]) -> list[Line]:
     lines = [
         line
         for line in (
-            _line(("model",), [plain(shot.model) for shot in shots]),
-            _line(("data set",), [plain(shot.dataset) for shot in shots]),
+            _line(("model",), [printable(shot.model) for shot in shots]),
+            _line(("data set",), [printable(shot.dataset) for shot in shots]),
         )
         if line.differs
     ]
@@ -229,11 +230,11 @@ def layers(subjects: Sequence[Subject], everything: bool = False) -> list[Line]:
         for words, of in LAYER_FIGURES.items():
             values = [of(rows[name]) if name in rows else None for rows in known]
             if words == "sparsity":
-                line = _shares((plain(name), words), values, absent=True)
+                line = _shares((printable(name), words), values, absent=True)
             elif words in ("non-zero", "distinct"):
-                line = _counts((plain(name), words), values, wide, absent=True)
+                line = _counts((printable(name), words), values, wide, absent=True)
             else:
-                line = _line((plain(name), words), values, absent=True)
+                line = _line((printable(name), words), values, absent=True)
             if line.differs or everything:
                 lines.append(line)
     return lines
@@ -248,7 +249,7 @@ def classes(subjects: Sequence[Subject], split: str) -> list[Line]:
         for each in subjects
     ]
     names = dict.fromkeys(name for found in recalls for name in found)
-    return [_shares((plain(name),), [found.get(name) for found in recalls]) for name in names]
+    return [_shares((printable(name),), [found.get(name) for found in recalls]) for name in names]
 
 
 def trained(subjects: Sequence[Subject]) -> list[Line]:
@@ -329,24 +330,24 @@ def table(subjects: Sequence[Subject], lines: Sequence[Line], width: int | None 
     if not lines:
         return []
     found = _aligned(subjects, lines)
-    if width is not None and any(sum(len(text) for text, _ in line) > width for line in found):
+    if width is not None and any(sum(cells(text) for text, _ in line) > width for line in found):
         bare = [replace(line, cells=tuple(replace(cell, change="") for cell in line.cells)) for line in lines]
         return _aligned(subjects, bare)
     return found
 
 
 def _aligned(subjects: Sequence[Subject], lines: Sequence[Line]) -> list[list[Piece]]:
-    names = [max(len(line.words[place]) for line in lines) for place in range(len(lines[0].words))]
+    names = [max(cells(line.words[place]) for line in lines) for place in range(len(lines[0].words))]
     columns = list(zip(*(line.cells for line in lines), strict=True))
-    texts = [max(len(cell.text) for cell in column) for column in columns]
+    texts = [max(cells(cell.text) for cell in column) for column in columns]
     changes = [max(len(cell.change) for cell in column) for column in columns]
     tops = heads(subjects)
     widths = [
-        max(len(top), 1 + text + (1 + change if change else 0))
+        max(cells(top), 1 + text + (1 + change if change else 0))
         for top, text, change in zip(tops, texts, changes, strict=True)
     ]
     indent = sum(width + 2 for width in names)
-    found = [[("", False), (" " * indent + "  ".join(map(str.rjust, tops, widths)), False)]]
+    found = [[("", False), (" " * indent + "  ".join(map(right, tops, widths)), False)]]
     said: tuple[str, ...] = ()
     for line in lines:
         shown = [
@@ -354,12 +355,12 @@ def _aligned(subjects: Sequence[Subject], lines: Sequence[Line]) -> list[list[Pi
             for place, word in enumerate(line.words)
         ]
         pieces: list[Piece] = [
-            ("".join(word.ljust(width + 2) for word, width in zip(shown, names, strict=True)), False)
+            ("".join(left(word, width + 2) for word, width in zip(shown, names, strict=True)), False)
         ]
         for number, (cell, width) in enumerate(zip(line.cells, widths, strict=True)):
             change = cell.change.rjust(changes[number])
             text = f"{UNEQUAL if cell.differs else ''}{cell.text}" + (f" {change}" if changes[number] else "")
-            pieces.append((("  " if number else "") + " " * (width - len(text)), False))
+            pieces.append((("  " if number else "") + " " * (width - cells(text)), False))
             pieces.append((text, cell.differs))
         found.append(pieces)
         said = line.words

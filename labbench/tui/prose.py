@@ -2,7 +2,7 @@
 
 from markdown_it import MarkdownIt
 
-from labbench.tui.words import printable
+from labbench.printable import printable_lines
 
 ACTING = ("link", "image", "autolink", "linkify", "html_inline", "html_block", "reference")
 """Rules of Markdown whose results could lead somewhere: what they would have read stays text."""
@@ -25,11 +25,11 @@ def modest(text: str) -> bool:
 def plain(text: str) -> str:
     """The words without the marks of Markdown, one line for each block; what is too long for that as it is."""
     if not modest(text):
-        return printable(text)
+        return printable_lines(text)
     lines: list[str] = []
-    for token in parser().parse(printable(text)):
+    for token in parser().parse(text):
         if token.type == "inline":
             lines.append("".join(BREAKS.get(part.type, part.content) for part in token.children or ()))
         elif token.type in ("fence", "code_block"):
             lines.append(token.content.rstrip("\n"))
-    return "\n".join(lines)
+    return printable_lines("\n".join(lines))  # only now: "&#8238;" stands for a sign that turns what follows

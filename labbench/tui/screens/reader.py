@@ -8,6 +8,7 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from labbench.printable import printable_lines
 from labbench.tui.screens.dialog import Buttons, Dialog
 from labbench.tui.widgets.card import worded
 
@@ -37,7 +38,7 @@ class Reader(ModalScreen[None]):
                 if self._note:
                     yield worded(self._text)
                 else:
-                    yield Static(self._text, classes="text", markup=False)
+                    yield Static(printable_lines(self._text), classes="text", markup=False)
             yield Buttons(("close", "Close"), hint="↑↓ scroll · esc close")
 
     def on_mount(self) -> None:

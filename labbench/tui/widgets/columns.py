@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from labbench.cells import cells, left, right
+from labbench.printable import printable
 from labbench.session.measures import Measures
 from labbench.session.measures_report import layer_cells
 from labbench.session.report import ABSENT
@@ -110,15 +112,16 @@ class Placed(Struct, frozen=True):
 
     def text(self, cell: str) -> str:
         """A cell, filled up to the column's width. Only a name is ever shortened."""
-        if self.column is NAME:
-            cell = middle(cell, self.width)
-        return cell.ljust(self.width) if self.column.left else cell.rjust(self.width)
+        cell = middle(cell, self.width) if self.column is NAME else printable(cell)
+        return left(cell, self.width) if self.column.left else right(cell, self.width)
 
 
 def place(rows: Sequence[LayerRow], width: int, start: int) -> tuple[Placed, ...]:
     """The columns that fit `width` cells from `start` on, wide enough for every cell of `rows`."""
     widths = {
-        column.name: max([len(column.title) + 1, *map(len, map(column.room or column.cell, rows))])
+        column.name: max(
+            [len(column.title) + 1, *(cells(printable((column.room or column.cell)(row))) for row in rows)]
+        )
         if column.title
         else BAR
         for column in COLUMNS

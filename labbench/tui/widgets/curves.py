@@ -142,7 +142,7 @@ class Curves(Widget, can_focus=True):
             words = f"∞ at epoch {places}{' …' if len(lost) > 3 else ''}"
         else:
             words = "log axis" if log else "epochs →"
-        if len(legend) + len(words) <= width:
+        if legend.cell_len + len(words) <= width:
             legend.append(words, self._style("curves--quiet"))
         return legend
 

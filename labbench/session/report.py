@@ -10,6 +10,7 @@ from labbench.session.events import Exported
 from labbench.session.figures import Share, frozen_share
 from labbench.session.history import Row, rows
 from labbench.session.operations import Note, Operation
+from labbench.session.prose import plain
 from labbench.session.session import Session, Step
 from labbench.session.snapshot import Snapshot, Total
 
@@ -107,7 +108,7 @@ def _is_note(row: Row) -> bool:
 
 
 def _lines(row: Row) -> list[str]:
-    words = (row.full if _is_note(row) else row.words).splitlines() or [""]
+    words = (plain(row.full, "\n") if _is_note(row) else row.words).splitlines() or [""]
     name = f"«{printable(row.name)}» " if row.name else ""
     return [row.lines + name + printable(words[0]), *(row.below + printable(line) for line in words[1:])]
 
@@ -150,8 +151,8 @@ def totals(snapshot: Snapshot) -> list[str]:
     for split, found in snapshot.accuracy.items():
         loss = ABSENT if found.loss is None else f"{found.loss:.4f}"
         lines.append(
-            f"{left(printable(split), 17)} {share(found.top1)} of {found.images:,} images "
-            f"(mean of classes {share(found.macro)}, worst {printable(found.worst_class)} {share(found.worst)}, loss {loss})"
+            f"{left(printable(split), 17)} {share(found.top1)} of {found.images:,} images (mean of classes "
+            f"{share(found.macro)}, worst {printable(found.worst_class)} {share(found.worst)}, loss {loss})"
         )
     return lines
 

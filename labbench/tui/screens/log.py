@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static, TabbedContent, TabPane, Tabs
 
+from labbench.printable import printable_lines
 from labbench.session import report
 from labbench.session.events import (
     AnyEvent,
@@ -25,6 +26,7 @@ from labbench.session.events import (
     Started,
 )
 from labbench.session.operations import Note
+from labbench.session.prose import plain
 from labbench.session.session import Session
 from labbench.tui import words
 from labbench.tui.screens.dialog import Buttons, Dialog
@@ -82,7 +84,9 @@ class LogScreen(ModalScreen[None]):
         """Read the session and the file again, and go to the end."""
         self._show("events", Content("\n").join(_timed(self._session)), _no_events())
         self._show(
-            "file", Content(tail(self._log_path)), f"Nothing was written to {self._log_path}: nothing went wrong."
+            "file",
+            Content(printable_lines(tail(self._log_path))),
+            f"Nothing was written to {self._log_path}: nothing went wrong.",
         )
 
     def action_tab(self, name: str) -> None:
@@ -143,7 +147,7 @@ def told(event: AnyEvent) -> Iterator[Content]:
         case Started():
             yield Content.styled(f"begins: {event.operation.describe()}", "$text-muted")
         case Finished(operation=Note(text=text)):
-            yield Content.styled(f"note: {text}", "italic")
+            yield Content.styled(f"note: {plain(text)}", "italic")
         case Finished():
             yield Content.styled(f"✓ {event.operation.describe()} ({event.seconds:.1f} s)", "bold")
             yield from (Content(f"  · {remark}") for remark in event.remarks)

@@ -5,6 +5,7 @@ from rich.text import Text
 from labbench.cells import head, wrapped
 from labbench.printable import printable
 from labbench.session.operations import Note
+from labbench.session.prose import plain
 from labbench.session.session import Session
 from labbench.tui.situation import Situation
 
@@ -21,7 +22,7 @@ def strip(session: Session, situation: Situation, width: int) -> Text:
         return text
     if not situation.playing and not (situation.recipe and read_now):
         return text
-    note = words_of(latest_note(session))
+    note = plain(latest_note(session))
     if text and note:
         text.append("\n")
     lines = [line for paragraph in note.splitlines() for line in wrapped(paragraph, max(width - 2, 8)) or [""]]
@@ -32,15 +33,6 @@ def strip(session: Session, situation: Situation, width: int) -> Text:
     for number, line in enumerate(shown):
         text.append("✎ " if number == 0 else "\n  ", "bold").append(line)
     return text
-
-
-def words_of(note: str) -> str:
-    """A note without its Markdown."""
-    if not note:
-        return note
-    from labbench.tui.prose import plain  # the first picture needs no parser
-
-    return plain(note)
 
 
 def latest_note(session: Session) -> str:

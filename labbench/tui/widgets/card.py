@@ -17,6 +17,7 @@ from labbench.printable import printable, printable_lines
 from labbench.session.check import BadInput
 from labbench.session.operations import Note
 from labbench.session.predictions import PERCENT, Verdict, parse
+from labbench.session.prose import modest, parser
 from labbench.tui.digits import draw, height, largest
 from labbench.tui.situation import Playing
 from labbench.tui.words import count, rate
@@ -229,8 +230,6 @@ def worded(text: str) -> Widget:
 
     Markdown is imported when the first note is there: the first picture needs none."""
     from textual.widgets import Markdown
-
-    from labbench.tui.prose import modest, parser
 
     if not modest(text):
         return Static(printable_lines(text), markup=False)

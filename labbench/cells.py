@@ -8,7 +8,7 @@ CUT = "…"
 
 def cells(text: str) -> int:
     """How many cells the text takes."""
-    if text.isascii():
+    if text.isascii() and text.isprintable():
         return len(text)
     from rich.cells import cell_len  # what the screens are laid out by; most text needs no table
 
@@ -17,8 +17,6 @@ def cells(text: str) -> int:
 
 def head(text: str, width: int) -> str:
     """As much of the beginning as so many cells hold."""
-    if text.isascii():
-        return text[: max(width, 0)]
     return text[: sum(1 for _ in takewhile(lambda used: used <= width, accumulate(map(cells, text))))]
 
 

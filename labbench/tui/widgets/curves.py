@@ -143,7 +143,7 @@ class Curves(Widget, can_focus=True):
         else:
             words = "log axis" if log else "epochs →"
         if legend.cell_len + len(words) <= width:
-            legend.append(words, self._style("curves--quiet"))
+            legend.append(words, self.get_component_rich_style("curves--quiet"))  # muted against the background
         return legend
 
 

@@ -183,14 +183,14 @@ def describe(row: LayerRow) -> str:
     facts.append(("L2 norm", figure(row.norm)))
     done = [word for sign, word in LEGEND if sign in state(row)]
     facts += [("state", ", ".join(done) or "as opened"), ("last change", row.last or "none")]
-    return "\n".join(f"{name:<12}{words}" for name, words in facts)
+    return "\n".join(f"{name:<13}{words}" for name, words in facts)
 
 
 def measured(row: LayerRow, found: Measures | None) -> list[str]:
     """The measures of a conv or linear layer that no column has room for."""
     cells = [cell for cell in layer_cells(row, found) if cell[0] != "zero"]
-    lines = [f"{head:<12}{figure} {words}" for head, figure, words in cells if figure != ABSENT]
-    return ["", *lines, *([] if found else [f"{'closely':<12}not looked at yet: M does"])]
+    lines = [f"{head:<13}{figure} {words}" for head, figure, words in cells if figure != ABSENT]
+    return ["", *lines, *([] if found else [f"{'closely':<13}not looked at yet: M does"])]
 
 
 def _sum(shown: Sequence[Column], widths: dict[str, int]) -> int:

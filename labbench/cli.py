@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from labbench import __version__
 from labbench.exits import BAD, BUG, CANNOT, INTERRUPTED, SAME, say
+from labbench.printable import printable
 
 if TYPE_CHECKING:
     from labbench.session.operations import Load, Value
@@ -45,7 +46,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where the help is, and end with exit code 2."""
-        self.exit(BAD, f"{self.prog}: {message} ({self.prog} --help)\n")
+        self.exit(BAD, f"{self.prog}: {printable(message)} ({self.prog} --help)\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from labbench import client
+from labbench.cells import head, left
 from labbench.exits import BAD, CANNOT, DIFFERS, INTERRUPTED, SAME, say
 from labbench.headless import CannotRun, Refused, Stopped, export_model, perform
 from labbench.listing import opened, print_lines
+from labbench.printable import printable
 from labbench.session import recipe, report
 from labbench.session.check import BadInput
 from labbench.session.compare import Judgment
@@ -67,7 +69,7 @@ def replay(
             return say("stopped", INTERRUPTED)
     if not checker:
         return SAME
-    print(checker.sums())
+    print_lines([checker.sums()])
     return DIFFERS if checker.differs else SAME
 
 
@@ -158,8 +160,7 @@ def export(file: Path, to: Path, force: bool, device: str, data_dir: Path | None
     if session.snapshot and made.snapshot and session.snapshot.fingerprint != made.snapshot.fingerprint:
         say("computed again here, the weights are not those of the recording to the last bit")
     size, remarks = report.exported(written)
-    print(f"{written.path}  {size}")
-    print_lines(f"     · {report.plain(remark)}" for remark in remarks)
+    print_lines([f"{printable(written.path)}  {size}", *(f"     · {remark}" for remark in remarks)])
     return SAME
 
 
@@ -180,7 +181,7 @@ class Printer:
         if self._live:
             words = _progress_words(event) if isinstance(event, Progress) else ""
             room = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be wiped
-            print(f"\r\x1b[K{words[:room]}", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{head(words, room)}", end="", file=sys.stderr, flush=True)
         if isinstance(event, Restored) and self._first > 1:
             say(self._restored(session, event))
         elif isinstance(event, Finished):
@@ -191,8 +192,8 @@ class Printer:
         assert self._checker
         while self.finished < len(self._operations):
             operation, judgment = self._operations[self.finished], self._checker.judgments[self._first + self.finished]
-            words = report.plain(operation.describe()).ljust(self._width)
-            print(f"{self._first + self.finished:>3}  {words}  {_verdict(judgment)}")
+            words = left(printable(operation.describe()), self._width)
+            print_lines([f"{self._first + self.finished:>3}  {words}  {_verdict(judgment)}"])
             self.finished += 1
 
     def _restored(self, session: Session, event: Restored) -> str:
@@ -206,13 +207,13 @@ class Printer:
     def _step(self, session: Session) -> None:
         if not self.finished:
             if self._checker and session.environment:
-                print_lines(map(report.plain, self._checker.surroundings(session.environment)))
-            print(report.step_head(self._width) + ("  verdict" if self._checker else ""))
+                print_lines(self._checker.surroundings(session.environment))
+            print_lines([report.step_head(self._width) + ("  verdict" if self._checker else "")])
         self.finished += 1
         line = report.step_line(session.steps[-1], self._width)
         verdict = f"  {_verdict(self._checker.judgments[session.steps[-1].number])}" if self._checker else ""
-        print(f"{line}{verdict}", flush=True)
-        print_lines(f"     · {report.plain(remark)}" for remark in session.steps[-1].event.remarks)
+        print_lines([f"{line}{verdict}", *(f"     · {remark}" for remark in session.steps[-1].event.remarks)])
+        sys.stdout.flush()
 
 
 def outcome(work: Coroutine[Any, Any, Result]) -> Result:
@@ -243,7 +244,7 @@ def taken(path: Path | None, option: str) -> bool:
 
 
 def _verdict(judgment: Judgment) -> str:
-    return report.plain(f"{judgment.verdict}: {judgment.reason}" if judgment.reason else judgment.verdict)
+    return printable(f"{judgment.verdict}: {judgment.reason}" if judgment.reason else judgment.verdict)
 
 
 def _progress_words(event: Progress) -> str:
@@ -254,4 +255,4 @@ def _progress_words(event: Progress) -> str:
         words.append(f"loss {event.loss:.3f}")
     if event.eta is not None:
         words.append(f"{event.eta:.0f} s left")
-    return report.plain("  ".join([*words, event.note])).rstrip()
+    return printable("  ".join([*words, event.note])).rstrip()

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
 from labbench import folders
+from labbench.cells import cells, cut
 from labbench.exits import BAD, CANNOT, SAME, say
-from labbench.listing import print_lines
+from labbench.listing import print_json, print_lines
+from labbench.printable import printable
 from labbench.session import archive, jsonl, report, store
 from labbench.session.keys import keys_of
 from labbench.session.operations import Load
@@ -82,7 +83,7 @@ def sessions(folder: Path | None, form: str, prune: str | None) -> int:
                 "unpacked": found.unpacked,
             },
         }
-        print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+        print_json(value)
     else:
         print_lines(_lines(found))
     return SAME
@@ -93,13 +94,14 @@ def _prune(kept: Store, size: str) -> int:
     if limit is None:
         return say(f"--prune {size}: a size is a number and a unit, such as 500MB or 2GB", BAD)
     if not kept.folder.is_dir():
-        print("freed 0 bytes; there are no checkpoints")
+        print_lines(["freed 0 bytes; there are no checkpoints"])
         return SAME
     try:
         dropped = kept.shrink(limit, others=bool(size))
     except Busy as error:
         return say(f"{error}; try again when it is done", CANNOT)
-    print(f"freed {in_words(dropped.freed)}: {_count(dropped.states, 'checkpoint')}; {in_words(dropped.left)} left")
+    freed, dropped_now = in_words(dropped.freed), _count(dropped.states, "checkpoint")
+    print_lines([f"freed {freed}: {dropped_now}; {in_words(dropped.left)} left"])
     if dropped.left and not size:
         say("what is left was unpacked: it cannot be computed here to the last bit; --prune 0 drops it, too")
     return SAME
@@ -167,9 +169,9 @@ def _lines(found: Inventory) -> list[str]:
         lines = [f"  {rows[0]}"]
         for listed, row in zip(found.sessions, rows[1:], strict=True):
             title = f"  {listed.title}" if listed.title.strip() and listed.title != Path(listed.file).stem else ""
-            lines += [_cut(report.plain(f"{listed.file}{title}").replace("\n", " "), width)]
+            lines += [_cut(printable(f"{listed.file}{title}"), width)]
             lines += [f"  {row}"] if listed.operations or not listed.problem else []
-            lines += [f"  ! {report.plain(listed.problem)}"] if listed.problem else []
+            lines += [f"  ! {printable(listed.problem)}"] if listed.problem else []
         total = sum(listed.size for listed in found.sessions)
         lines += ["", f"{_count(len(found.sessions), 'session')}, {in_words(total)}, in {_home(found.folder)}"]
     lines += [
@@ -186,24 +188,24 @@ def _lines(found: Inventory) -> list[str]:
 
 
 def _cut(text: str, width: int | None) -> str:
-    return text if width is None or len(text) <= width else f"{text[: width - 1]}…"
+    return text if width is None else cut(text, width)
 
 
-def _rows(cells: Sequence[Sequence[str]], width: int | None) -> list[str]:
+def _rows(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
     """Aligned lines, of no more than `width` columns with their indent."""
-    rows = report.columns(cells, TEXT)
-    excess = max(map(len, rows)) + 2 - (width or 10**6)
+    lines = report.columns(rows, TEXT)
+    excess = max(map(cells, lines)) + 2 - (width or 10**6)
     if excess <= 0:
-        return rows
-    room = max(8, max(len(row[WHAT]) for row in cells) - excess)
-    return report.columns([[*row[:WHAT], _cut(row[WHAT], room), *row[WHAT + 1 :]] for row in cells], TEXT)
+        return lines
+    room = max(8, max(cells(row[WHAT]) for row in rows) - excess)
+    return report.columns([[*row[:WHAT], _cut(row[WHAT], room), *row[WHAT + 1 :]] for row in rows], TEXT)
 
 
 def _cells(listed: Listed) -> Sequence[str]:
     what = f"{listed.model} on {listed.dataset}" if listed.model else report.ABSENT
     return (
-        listed.created[:10] or report.ABSENT,
-        report.plain(what),
+        printable(listed.created[:10]) or report.ABSENT,
+        printable(what),
         str(listed.operations),
         report.share(listed.accuracy),
         report.ABSENT if listed.ratio is None else f"×{listed.ratio:.2f}"[:6].rstrip("."),
@@ -225,12 +227,11 @@ def pack(file: Path, to: Path | None, force: bool) -> int:
         return say(str(error), BAD)
     except Busy as error:
         return say(f"{error}; try again when it is done", CANNOT)
-    print(f"{to}  {to.stat().st_size:,} bytes")
     remarks = [_coverage(found)]
     if models := own_models(session.changes):
         remarks.append(f"without the code of {', '.join(map(brief, models))}: it must be there, too")
     remarks.append(f"there: labbench unpack {to.name}")
-    print_lines(f"     · {report.plain(remark)}" for remark in remarks)
+    _print_made(to, to.stat().st_size, remarks)
     return SAME
 
 
@@ -252,12 +253,15 @@ def unpack(file: Path, to: Path, force: bool) -> int:
         return say(str(error), BAD)
     except Busy as error:
         return say(f"{error}; try again when it is done", CANNOT)
-    print(f"{session}  {len(found.content):,} bytes")
     fresh = f"{in_words(new)} of them were not here yet" if new else "all of them were here already"
     remarks = [_coverage(found.checkpoints) + (f"; {fresh}" if found.checkpoints.points else "")]
     remarks.append(f"go on with: labbench {session}")
-    print_lines(f"     · {report.plain(remark)}" for remark in remarks)
+    _print_made(session, len(found.content), remarks)
     return SAME
+
+
+def _print_made(file: Path, size: int, remarks: Sequence[str]) -> None:
+    print_lines([printable(f"{file}  {size:,} bytes"), *(f"     · {remark}" for remark in remarks)])
 
 
 def _coverage(found: archive.Checkpoints) -> str:

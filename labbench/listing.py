@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from labbench.exits import BAD, SAME, say
+from labbench.printable import escaped_json, printable, printable_lines
 from labbench.session import figures, measures_report, recipe, report
 from labbench.session.catalogue import Entry, Knob, shipped
 from labbench.session.check import MAY_BE_LEFT_OUT, BadInput, bounds, listed
@@ -130,14 +131,14 @@ def _show_recipe(file: Path, form: str) -> int:
         case "recipe":
             print(recipe.write(found), end="")
         case _:
-            about = [report.plain(found.about)] if found.about else []
-            steps = [f"{number:>3}  {report.plain(step.describe())}" for number, step in enumerate(found.steps, 1)]
-            print_lines([report.plain(found.title), *about, "", *steps])
+            about = [found.about] if found.about else []
+            steps = [f"{number:>3}  {printable(step.describe())}" for number, step in enumerate(found.steps, 1)]
+            print_lines([printable(found.title), *about, "", *steps])
     return SAME
 
 
 def _session_lines(header: Header, session: Session) -> list[str]:
-    lines = [report.plain(line) for line in (header.title, header.created) if line]
+    lines = [printable(line) for line in (header.title, header.created) if line]
     lines += ["", *report.history(session)] if lines else report.history(session)
     if session.snapshot:
         lines += ["", *report.layer_table(session.snapshot), "", *report.totals(session.snapshot)]
@@ -147,7 +148,7 @@ def _session_lines(header: Header, session: Session) -> list[str]:
         whose = f" ({other})" if (other := of_another(session)) else ""
         lines += ["", f"scan: validation accuracy in % with one layer pruned alone{whose}", *table(scanned)]
     if session.problem:
-        lines += ["", f"it ended with: {report.plain(session.problem.error)}"]
+        lines += ["", f"it ended with: {session.problem.error}"]
     return lines
 
 
@@ -235,11 +236,12 @@ def _default(knob: Knob) -> str:
 
 
 def print_json(value: object) -> None:
-    """Print data as JSON."""
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    """Print data as JSON; what a terminal could act on is escaped in it."""
+    print(escaped_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print data, line by line."""
+    """Print data, line by line; what a terminal could act on is replaced. Whatever commands print passes here, or, as
+    data or narration, `print_json` or `say`."""
     for line in lines:
-        print(line)
+        print(printable_lines(line))

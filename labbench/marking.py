@@ -1,15 +1,14 @@
 """The headless command that checks tasks: one line for each session and task, for whoever marks thirty files."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from labbench.commands import models_of, outcome, worker_for
 from labbench.exits import BAD, CANNOT, DIFFERS, INTERRUPTED, SAME, say
 from labbench.headless import CannotRun, Stopped
+from labbench.listing import print_json, print_lines
+from labbench.printable import printable
 from labbench.session import recipe, report
 from labbench.session.check import BadInput
 from labbench.session.compare import Verdict
@@ -107,7 +106,7 @@ def _recomputed(marked: Marked, planned: Plan, data_dir: Path | None, trust_code
         nonlocal here
         here = session
 
-    print(f"labbench: {marked.file} is done again …", file=sys.stderr)
+    say(f"{marked.file} is done again …")
     with worker_for(planned, data_dir) as command:
         outcome(verify(planned, checker, see, command=command, trusted=models))
     wrong = [number for number, judgment in checker.judgments.items() if judgment.verdict == Verdict.DIFFERS]
@@ -132,7 +131,7 @@ def _print_table(found: Sequence[Marked], recompute: bool) -> None:
     head = ("file", "task", "met", "validation", "test", "non-zero", "goals, where it comes nearest")
     rows = [(*head, "done again here") if recompute else head]
     for marked in found:
-        name, again = report.plain(marked.file.name), (report.plain(marked.recomputed),) if recompute else ()
+        name, again = printable(marked.file.name), (printable(marked.recomputed),) if recompute else ()
         if marked.problem:
             rows.append((name, "–", "?", "", "", "", "cannot be checked", *again))
             continue
@@ -140,11 +139,10 @@ def _print_table(found: Sequence[Marked], recompute: bool) -> None:
             met = f"step {one.met_at}" if one.met_at else "no"
             figures = report.snapshot_figures(one.nearest) if one.nearest else (report.ABSENT,) * 4
             left = report.share(1 - one.nearest.whole.sparsity) if one.nearest else report.ABSENT
-            goals = " · ".join(one.states()) or "its goals cannot be read"
+            goals = printable(" · ".join(one.states())) or "its goals cannot be read"
             goals = goals if one.met_at or not one.nearest_at else f"step {one.nearest_at}: {goals}"
-            rows.append((name, report.plain(one.task.name), met, figures[2], figures[3], left, goals, *again))
-    for line in report.columns(rows, [True, True, True, False, False, False, True, *([True] * recompute)]):
-        print(line.rstrip())
+            rows.append((name, printable(one.task.name), met, figures[2], figures[3], left, goals, *again))
+    print_lines(report.columns(rows, [True, True, True, False, False, False, True, *([True] * recompute)]))
 
 
 def _print_json(found: Sequence[Marked]) -> None:
@@ -168,4 +166,4 @@ def _print_json(found: Sequence[Marked]) -> None:
         }
         for marked in found
     ]
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+    print_json(value)

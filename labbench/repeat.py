@@ -10,6 +10,7 @@ from labbench.commands import models_of, outcome, planned_of, refuse_code, taken
 from labbench.exits import BAD, CANNOT, DIFFERS, INTERRUPTED, SAME, say
 from labbench.headless import CannotRun, Stopped
 from labbench.listing import print_lines
+from labbench.printable import escaped_json, printable
 from labbench.session import lock, report
 from labbench.session.events import AnyEvent, Finished
 from labbench.session.jsonl import keep_tolerance
@@ -122,7 +123,7 @@ def _table(steps: Sequence[Figures], seeds: int) -> list[str]:
         spreads = [step.spread(name) for name in COLUMNS]
         n = max((spread.n for spread in spreads if spread), default=seeds)
         words = (_words(spread, name) for name, spread in zip(COLUMNS, spreads, strict=True))
-        rows.append((str(step.number), report.plain(step.operation.describe()), *words, str(n)))
+        rows.append((str(step.number), printable(step.operation.describe()), *words, str(n)))
     return report.columns(rows, [False, True, False, False, False, False])
 
 
@@ -153,4 +154,4 @@ def _json(planned: Plan, seeds: Sequence[int], steps: Sequence[Figures]) -> byte
             for step in steps
         ],
     }
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+    return escaped_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()).encode() + b"\n"

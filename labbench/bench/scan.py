@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from labbench.bench.choice import choose_unfrozen
+from labbench.bench.choice import choose_unfrozen, shortened
 from labbench.bench.clusterings import CLUSTERINGS
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.measure import evaluate
@@ -58,7 +58,7 @@ def scan(
 
 
 def scan_remarks(found: Scanned) -> tuple[str, ...]:
-    """Who bears most and who bears least, and who could not be tried."""
+    """Who bears most and who bears least, and who could not be tried: a line for each reason."""
     tried = [layer for layer in found.layers if layer.amounts]
     amount = max(set.intersection(*(set(layer.amounts) for layer in tried)), default=0.0)
     at = {layer.name: layer.top1[layer.amounts.index(amount)] for layer in tried} if amount else {}
@@ -69,7 +69,11 @@ def scan_remarks(found: Scanned) -> tuple[str, ...]:
             f"at {percent(amount)}: most sensitive {least} ({100 * at[least]:.1f} %), least {most} "
             f"({100 * at[most]:.1f} %); as it stands {100 * found.top1:.1f} %"
         )
-    said += [f"{layer.name} was not tried: {layer.refused}" for layer in found.layers if not layer.amounts]
+    reasons: dict[str, list[str]] = {}
+    for layer in found.layers:
+        if not layer.amounts:
+            reasons.setdefault(layer.refused.removeprefix(f"{layer.name} cannot be cut: "), []).append(layer.name)
+    said += [f"not tried: {shortened(names)}, because {reason}" for reason, names in reasons.items()]
     return tuple(said)
 
 

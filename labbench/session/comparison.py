@@ -9,10 +9,11 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from labbench.session import cells
+from labbench.cells import cells, cut, left, right
+from labbench.printable import printable
 from labbench.session.figures import bits, class_figures, distinct_weights, frozen_share, macs_nonzero
 from labbench.session.measures import Measures
-from labbench.session.report import ABSENT, plain, share, times
+from labbench.session.report import ABSENT, share, times
 from labbench.session.session import Session
 from labbench.session.snapshot import Accuracy, LayerRow, Snapshot
 from labbench.session.training import Points, Training, training
@@ -101,15 +102,8 @@ def letters() -> Iterator[str]:
 
 def heads(subjects: Sequence[Subject]) -> tuple[str, ...]:
     """A letter and the number or name of each: the heads of the columns."""
-    called = (plain(one.name) or str(one.number) for one in subjects)
-    return tuple(f"{letter} {_short(name)}" for letter, name in zip(letters(), called, strict=False))
-
-
-def _short(name: str) -> str:
-    if cells.width(name) <= LONGEST_HEAD:
-        return name
-    kept = next(end for end in range(len(name), 0, -1) if cells.width(name[:end]) < LONGEST_HEAD)
-    return f"{name[:kept]}…"
+    short = (cut(printable(one.name or str(one.number)), LONGEST_HEAD) for one in subjects)
+    return tuple(f"{letter} {name}" for letter, name in zip(letters(), short, strict=False))
 
 
 def legend(subjects: Sequence[Subject]) -> list[str]:
@@ -119,7 +113,7 @@ def legend(subjects: Sequence[Subject]) -> list[str]:
     for letter, one in zip(letters(), subjects, strict=False):
         named = f" «{one.name}»" if one.name else ""
         source = f" · {one.source}" if one.source and several else ""
-        lines.append(plain(f"{letter}  step {one.number}{named}{source} · {one.words}"))
+        lines.append(printable(f"{letter}  step {one.number}{named}{source} · {one.words}"))
     return lines
 
 
@@ -133,8 +127,8 @@ def totals(subjects: Sequence[Subject]) -> list[Line]:
     lines = [
         line
         for line in (
-            _line(("model",), [plain(shot.model) for shot in shots]),
-            _line(("data set",), [plain(shot.dataset) for shot in shots]),
+            _line(("model",), [printable(shot.model) for shot in shots]),
+            _line(("data set",), [printable(shot.dataset) for shot in shots]),
         )
         if line.differs
     ]
@@ -188,11 +182,11 @@ def layers(subjects: Sequence[Subject], everything: bool = False) -> list[Line]:
         for words, of in LAYER_FIGURES.items():
             values = [of(rows[name]) if name in rows else None for rows in known]
             if words == "sparsity":
-                line = _shares((plain(name), words), values, absent=True)
+                line = _shares((printable(name), words), values, absent=True)
             elif words in ("non-zero", "distinct"):
-                line = _counts((plain(name), words), values, wide, absent=True)
+                line = _counts((printable(name), words), values, wide, absent=True)
             else:
-                line = _line((plain(name), words), values, absent=True)
+                line = _line((printable(name), words), values, absent=True)
             if line.differs or everything:
                 lines.append(line)
     return lines
@@ -207,7 +201,7 @@ def classes(subjects: Sequence[Subject], split: str) -> list[Line]:
         for each in subjects
     ]
     names = dict.fromkeys(name for found in recalls for name in found)
-    return [_shares((plain(name),), [found.get(name) for found in recalls]) for name in names]
+    return [_shares((printable(name),), [found.get(name) for found in recalls]) for name in names]
 
 
 def trained(subjects: Sequence[Subject]) -> list[Line]:
@@ -293,21 +287,20 @@ def table(subjects: Sequence[Subject], lines: Sequence[Line], width: int | None 
     found: list[list[Piece]] = []
     for which, called in ((lines, tops), (bare, tops), (bare, [top.split()[0] for top in tops])):
         found = _aligned(called, which)
-        if width is None or all(sum(cells.width(text) for text, _ in line) <= width for line in found):
+        if width is None or all(sum(cells(text) for text, _ in line) <= width for line in found):
             break
     return found
 
 
 def _aligned(tops: Sequence[str], lines: Sequence[Line]) -> list[list[Piece]]:
-    names = [max(cells.width(line.words[place]) for line in lines) for place in range(len(lines[0].words))]
+    names = [max(cells(line.words[place]) for line in lines) for place in range(len(lines[0].words))]
     columns = list(zip(*(line.cells for line in lines), strict=True))
     figures = [
-        max(cells.width(top), *(cells.width(_figure(cell)) for cell in column))
-        for top, column in zip(tops, columns, strict=True)
+        max(cells(top), *(cells(_figure(cell)) for cell in column)) for top, column in zip(tops, columns, strict=True)
     ]
     changes = [max((1 + len(cell.change) for cell in column if cell.change), default=0) for column in columns]
     indent = sum(width + 2 for width in names)
-    head = (cells.right(top, width) + " " * change for top, width, change in zip(tops, figures, changes, strict=True))
+    head = (right(top, width) + " " * change for top, width, change in zip(tops, figures, changes, strict=True))
     found: list[list[Piece]] = [[("", False), (" " * indent + "  ".join(head).rstrip(), False)]]
     said: tuple[str, ...] = ()
     for line in lines:
@@ -315,10 +308,10 @@ def _aligned(tops: Sequence[str], lines: Sequence[Line]) -> list[list[Piece]]:
             "" if place + 1 < len(names) and line.words[: place + 1] == said[: place + 1] else word
             for place, word in enumerate(line.words)
         ]
-        pieces = [("".join(cells.left(word, width + 2) for word, width in zip(shown, names, strict=True)), False)]
+        pieces = [("".join(left(word, width + 2) for word, width in zip(shown, names, strict=True)), False)]
         for number, (cell, width, change) in enumerate(zip(line.cells, figures, changes, strict=True)):
             figure = _figure(cell)
-            pieces.append((("  " if number else "") + " " * (width - cells.width(figure)), False))
+            pieces.append((("  " if number else "") + " " * (width - cells(figure)), False))
             pieces.append((figure + cell.change.rjust(change), cell.differs))
         found.append(pieces)
         said = line.words

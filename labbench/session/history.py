@@ -15,12 +15,12 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from labbench.session.operations import AnyOperation, Change, Evaluate, Name, Note, Task, Walk
+from labbench.session.prose import in_one_line
 from labbench.session.session import Session, Step
 from labbench.session.tree import Tree
 
 NOW, UNDONE, NOTE, RUNNING = "▸", "↶", "✎", "…"
 BRANCH, PAST = "├ ", "│ "
-MOST = 500  # characters of a note that a row may show
 Standing: TypeAlias = Literal["now", "done", "undone", "left"]
 """Of a point: where one stands, on the way there, where redo leads, or on another branch."""
 
@@ -119,7 +119,7 @@ def rows(session: Session) -> list[Row]:
 
 
 def _words(operation: AnyOperation) -> str:
-    return " ".join(operation.text[:MOST].split()) if isinstance(operation, Note) else operation.describe()
+    return in_one_line(operation.text) if isinstance(operation, Note) else operation.describe()
 
 
 def _standings(tree: Tree[Step]) -> dict[int, Standing]:

@@ -9,6 +9,7 @@ from typing import IO, Any
 import msgspec
 from msgspec import Struct
 
+from labbench.printable import escaped_json
 from labbench.session import lock
 from labbench.session.check import BadInput, operation_from
 from labbench.session.events import (
@@ -61,8 +62,9 @@ REQUESTS: dict[str, Any] = {kind.__name__.lower(): kind for kind in (Stop, Previ
 
 
 def encode(value: object) -> bytes:
-    """A value as one line, with its newline."""
-    return _encoder.encode(value) + b"\n"
+    """A value as one line, with its newline; printed, it does nothing to a terminal."""
+    line = _encoder.encode(value) + b"\n"
+    return line if line.isascii() and b"\x7f" not in line else escaped_json(line.decode()).encode()
 
 
 def decode_event(line: bytes) -> AnyEvent:

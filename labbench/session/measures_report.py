@@ -4,9 +4,11 @@ screen that shows the same."""
 import math
 from collections.abc import Callable
 
+from labbench.cells import cut
+from labbench.printable import printable
 from labbench.session import figures
 from labbench.session.measures import Measures
-from labbench.session.report import ABSENT, columns, frozen_words, plain, share, times
+from labbench.session.report import ABSENT, columns, frozen_words, share, times
 from labbench.session.session import Session
 from labbench.session.snapshot import Accuracy, LayerRow, Snapshot
 
@@ -87,7 +89,7 @@ def layer_lines(snapshot: Snapshot, measures: Measures | None) -> list[str]:
     if not cells:
         return ["no conv or linear layer"]
     heads = ("layer", *(head for head, _, _ in cells[0][1]))
-    table = [heads, *((plain(row.name), *(short for _, short, _ in found)) for row, found in cells)]
+    table = [heads, *((printable(row.name), *(short for _, short, _ in found)) for row, found in cells)]
     return columns(table, [name == "layer" for name in heads])
 
 
@@ -121,14 +123,21 @@ def class_lines(snapshot: Snapshot, split: str, dense: Accuracy | None) -> list[
     loss = ABSENT if now.loss is None else f"{now.loss:.4f}"
     top5 = "" if now.top5 is None else f", top-5 {share(now.top5)}"
     head = [
-        f"{plain(split)}: {now.images:,} images, top-1 {share(now.top1)}{top5}, loss {loss}",
-        f"mean of classes {share(now.macro)}, worst {plain(now.worst_class)} {share(now.worst)}",
+        f"{printable(split)}: {now.images:,} images, top-1 {share(now.top1)}{top5}, loss {loss}",
+        f"mean of classes {share(now.macro)}, worst {printable(now.worst_class)} {share(now.worst)}",
     ]
     if dense:
         head.append(f"the dense model had top-1 {share(dense.top1)}, mean of classes {share(dense.macro)}")
     order = sorted(found, key=lambda one: (one.change if one.change is not None else math.inf, one.recall or 0.0))
     rows = [
-        (plain(c.name), f"{c.images:,}", share(c.recall), share(c.dense), points(c.change), plain(c.mistaken) or ABSENT)
+        (
+            printable(c.name),
+            f"{c.images:,}",
+            share(c.recall),
+            share(c.dense),
+            points(c.change),
+            printable(c.mistaken) or ABSENT,
+        )
         for c in order
     ]
     table = columns([("class", "images", "recall", "dense", "change", "taken for"), *rows], [True, *[False] * 4, True])
@@ -143,10 +152,13 @@ def points(change: float | None) -> str:
 def confusion_lines(snapshot: Snapshot, split: str) -> list[str]:
     """The confusion matrix: a row is the true class, a column the answer; what never happened is a dot."""
     matrix = snapshot.accuracy[split].confusion
-    names = [plain(name) for name in snapshot.classes[: len(matrix)]]
+    names = [printable(name) for name in snapshot.classes[: len(matrix)]]
     rows = [(name, *(f"{count:,}" if count else "·" for count in row)) for name, row in zip(names, matrix, strict=True)]
-    heads = ("", *(name if len(name) <= 6 else f"{name[:5]}…" for name in names))
-    return [f"{plain(split)}: row true class, column answer", *columns([heads, *rows], [True, *[False] * len(names)])]
+    heads = ("", *(cut(name, 6) for name in names))
+    return [
+        f"{printable(split)}: row true class, column answer",
+        *columns([heads, *rows], [True, *[False] * len(names)]),
+    ]
 
 
 def _of_splits(

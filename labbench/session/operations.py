@@ -6,6 +6,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct, structs
 
+from labbench.session.prose import in_one_line
+
 Value: TypeAlias = bool | int | float | str
 LayerNames: TypeAlias = Annotated[tuple[str, ...], Meta(description="layers by name or glob, such as layer1.*")]
 Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1, description="what is random is the same for the same seed")]
@@ -385,7 +387,7 @@ class Note(Operation, frozen=True):
     ] = "accuracy"
 
     def describe(self) -> str:
-        line = " ".join(self.text.split())
+        line = in_one_line(self.text)
         return f"note: {line if len(line) <= 72 else line[:71] + '…'}"
 
 

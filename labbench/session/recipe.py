@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from labbench.printable import escaped_toml
 from labbench.session.catalogue import shipped
 from labbench.session.check import BadInput, check_names, listed, meant
 from labbench.session.operations import AnyOperation, as_asked
@@ -65,7 +66,7 @@ def of(title: str, operations: Iterable[AnyOperation]) -> Recipe:
 
 
 def write(recipe: Recipe) -> str:
-    """The recipe as TOML; fields that have their default value are left out."""
+    """The recipe as TOML, safe to print; fields that have their default value are left out."""
     import tomllib
 
     import tomli_w
@@ -75,7 +76,7 @@ def write(recipe: Recipe) -> str:
         table["about"] = recipe.about
     table["step"] = [_table(operation) for operation in recipe.steps]
     text = tomli_w.dumps(table, multiline_strings=True)
-    return text if tomllib.loads(text) == table else tomli_w.dumps(table)  # """ loses carriage returns
+    return escaped_toml(text if tomllib.loads(text) == table else tomli_w.dumps(table))  # """ loses carriage returns
 
 
 def _step(number: int, raw: object) -> tuple[AnyOperation, ...]:

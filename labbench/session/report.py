@@ -1,13 +1,16 @@
-"""A session in lines of aligned text: one a step, one a layer, and the sums. What a terminal could take for a command
-(control characters in notes, names or paths) is replaced, so that a file of somebody else can be shown."""
+"""A session in lines of aligned text: one a step, one a layer, and the sums. Words of a file are made printable before
+they are measured; columns are cells of a terminal."""
 
 import math
 from collections.abc import Sequence
 
+from labbench.cells import cells, left, right
+from labbench.printable import printable
 from labbench.session.events import Exported
 from labbench.session.figures import Share, frozen_share
 from labbench.session.history import Row, rows
 from labbench.session.operations import Note, Operation
+from labbench.session.prose import plain
 from labbench.session.session import Session, Step
 from labbench.session.snapshot import Snapshot, Total
 
@@ -19,11 +22,6 @@ LAYER_HEAD = (
     *("filters", "unique", "k", "inputs", "MACs", "frozen", "last operation"),
 )
 TEXT_COLUMNS = {"layer", "kind", "shape", "frozen", "last operation"}
-
-
-def plain(text: str) -> str:
-    """The text without characters that a terminal would act on; line ends and tabs stay."""
-    return "".join(char if char.isprintable() or char in "\n\t" else "�" for char in text)
 
 
 def share(fraction: float | None) -> str:
@@ -54,7 +52,7 @@ def exported(event: Exported) -> tuple[str, tuple[str, ...]]:
 
 def operations_width(operations: Sequence[Operation]) -> int:
     """The width of the column that these operations need."""
-    return max((len(plain(operation.describe())) for operation in operations), default=0)
+    return max((cells(printable(operation.describe())) for operation in operations), default=0)
 
 
 def step_head(width: int) -> str:
@@ -64,7 +62,7 @@ def step_head(width: int) -> str:
 
 def step_line(step: Step, width: int) -> str:
     """A finished operation: number, words, sparsity of the prunable weights, parameters, accuracies, seconds."""
-    return _step(str(step.number), plain(step.operation.describe()), _figures(step), width)
+    return _step(str(step.number), printable(step.operation.describe()), _figures(step), width)
 
 
 def _figures(step: Step) -> tuple[str, ...]:
@@ -88,7 +86,7 @@ def snapshot_figures(snapshot: Snapshot) -> tuple[str, str, str, str]:
 def history(session: Session) -> list[str]:
     """The tree of points, a line each; notes in full, remarks below their operation; ▸ is where the session stands."""
     found = [(row, _lines(row)) for row in rows(session)]
-    width = max((len(said) for row, (said, *_) in found if row.step and not _is_note(row)), default=0)
+    width = max((cells(said) for row, (said, *_) in found if row.step and not _is_note(row)), default=0)
     lines = [_step("#", _with_ratio("operation", "fewer", width), STEP_HEADS, 0, " ")]
     for row, (first, *more) in found:
         if row.step and not _is_note(row):
@@ -97,12 +95,12 @@ def history(session: Session) -> list[str]:
         else:
             lines.append(f"{row.number:>3}{row.sign} {first}")
         lines += [f"     {line}".rstrip() for line in more]
-        lines += [f"     {row.below}· {plain(remark)}" for remark in row.remarks]
+        lines += [f"     {row.below}· {printable(remark)}" for remark in row.remarks]
     return lines
 
 
 def _with_ratio(words: str, ratio: str, width: int) -> str:
-    return f"{words.ljust(width)}  {ratio:>7}"
+    return f"{left(words, width)}  {ratio:>7}"
 
 
 def _is_note(row: Row) -> bool:
@@ -110,17 +108,17 @@ def _is_note(row: Row) -> bool:
 
 
 def _lines(row: Row) -> list[str]:
-    words = (row.full if _is_note(row) else row.words).splitlines() or [""]
-    name = f"«{row.name}» " if row.name else ""
-    return [row.lines + name + plain(words[0]), *(row.below + plain(line) for line in words[1:])]
+    words = (plain(row.full, "\n") if _is_note(row) else row.words).splitlines() or [""]
+    name = f"«{printable(row.name)}» " if row.name else ""
+    return [row.lines + name + printable(words[0]), *(row.below + printable(line) for line in words[1:])]
 
 
 def layer_table(snapshot: Snapshot) -> list[str]:
     """The prunable layers, a line each, under a head."""
     rows = [
         (
-            plain(row.name),
-            row.kind,
+            printable(row.name),
+            printable(row.kind),
             "×".join(map(str, row.shape)),
             f"{row.nonzero:,}",
             f"{row.weights_loaded:,}",
@@ -131,7 +129,7 @@ def layer_table(snapshot: Snapshot) -> list[str]:
             f"{row.inputs}/{row.inputs_loaded}",
             f"{row.macs:,}",
             "frozen" if row.frozen else "",
-            plain(row.last),
+            printable(row.last),
         )
         for row in snapshot.rows
         if row.prunable
@@ -142,7 +140,7 @@ def layer_table(snapshot: Snapshot) -> list[str]:
 def totals(snapshot: Snapshot) -> list[str]:
     """What the model is and how well it does, in a few lines."""
     lines = [
-        f"{plain(snapshot.model)} on {plain(snapshot.dataset)} ({plain(snapshot.device)})",
+        f"{printable(snapshot.model)} on {printable(snapshot.dataset)} ({printable(snapshot.device)})",
         f"prunable weights  {_total(snapshot.prunable)}",
         f"all parameters    {_total(snapshot.whole)}",
         f"distinct weights  {snapshot.unique:,} to be stored",
@@ -153,8 +151,8 @@ def totals(snapshot: Snapshot) -> list[str]:
     for split, found in snapshot.accuracy.items():
         loss = ABSENT if found.loss is None else f"{found.loss:.4f}"
         lines.append(
-            f"{plain(split):<17} {share(found.top1)} of {found.images:,} images (mean of classes {share(found.macro)}, "
-            f"worst {plain(found.worst_class)} {share(found.worst)}, loss {loss})"
+            f"{left(printable(split), 17)} {share(found.top1)} of {found.images:,} images (mean of classes "
+            f"{share(found.macro)}, worst {printable(found.worst_class)} {share(found.worst)}, loss {loss})"
         )
     return lines
 
@@ -177,17 +175,17 @@ def curve_table(session: Session) -> list[str]:
         values = [value for _, value in curve.points if value is not None]
         if name != "step/loss" and values:
             figures = (values[0], min(values), max(values), values[-1])
-            rows.append((plain(name), *(f"{value:.4f}" for value in figures), str(len(curve.points))))
+            rows.append((printable(name), *(f"{value:.4f}" for value in figures), str(len(curve.points))))
     return columns(rows, [True, *[False] * 5]) if len(rows) > 1 else []
 
 
-def columns(rows: Sequence[Sequence[str]], left: Sequence[bool]) -> list[str]:
-    """Rows of cells as aligned lines: text to the left, figures to the right."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(left))]
+def columns(rows: Sequence[Sequence[str]], text: Sequence[bool]) -> list[str]:
+    """Rows as aligned lines: text to the left, figures to the right."""
+    widths = [max(cells(row[place]) for row in rows) for place in range(len(text))]
     return [
         "  ".join(
-            cell.ljust(width) if text else cell.rjust(width)
-            for cell, width, text in zip(row, widths, left, strict=True)
+            left(cell, width) if is_text else right(cell, width)
+            for cell, width, is_text in zip(row, widths, text, strict=True)
         ).rstrip()
         for row in rows
     ]
@@ -202,6 +200,6 @@ def _total(total: Total) -> str:
 
 
 def _step(number: str, words: str, figures: Sequence[str], width: int, sign: str = "") -> str:
-    cells = [figure.rjust(space) for figure, space in zip(figures, STEP_COLUMNS, strict=True)]
+    found = [figure.rjust(space) for figure, space in zip(figures, STEP_COLUMNS, strict=True)]
     between = f"{sign} " if sign else "  "
-    return "  ".join([number.rjust(3) + between + words.ljust(width), *cells])
+    return "  ".join([number.rjust(3) + between + left(words, width), *found])

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from labbench.cells import cells, head, left, tail
+from labbench.printable import printable
 from labbench.session.measures import LayerScan, Scanned
 from labbench.session.operations import Scan
 from labbench.session.session import Session, Step
@@ -47,30 +49,30 @@ def table(found: Scanned, drop: float | None = None, width: int = 80) -> list[st
     shown = _thinned(amounts, max((width - NAME - 1) // CELL, 1))
     room = max(width - 1 - CELL * len(shown), NAME)
     names = [_name(layer, room) for layer in found.layers]
-    room = min(room, max((len(name) for name in names), default=NAME))
+    room = min(room, max(map(cells, names), default=NAME))
     plan = found.plan(drop) if drop is not None else {}
-    head = " " * room + "".join(f"{100 * amount:.0f}% ".rjust(CELL) for amount in shown)
-    return [head.rstrip()] + [
-        (name.ljust(room) + _cells(layer, shown, plan.get(layer.name))).rstrip()
+    top = " " * room + "".join(f"{100 * amount:.0f}% ".rjust(CELL) for amount in shown)
+    return [top.rstrip()] + [
+        (left(name, room) + _cells(layer, shown, plan.get(layer.name))).rstrip()
         for name, layer in zip(names, found.layers, strict=True)
     ]
 
 
 def _cells(layer: LayerScan, shown: Sequence[float], planned: float | None) -> str:
     if not layer.amounts:
-        return f"  {layer.refused}"[: CELL * len(shown)]
+        return head(printable(f"  {layer.refused}"), CELL * len(shown))
     top1 = dict(zip(layer.amounts, layer.top1, strict=True))
-    cells = []
+    found = []
     for amount in shown:
         figure = f"{100 * top1[amount]:.1f}".replace("100.0", "100") if amount in top1 else "–"
-        cells.append((f"[{figure}]" if amount == planned else f"{figure} ").rjust(CELL))
-    return "".join(cells)
+        found.append((f"[{figure}]" if amount == planned else f"{figure} ").rjust(CELL))
+    return "".join(found)
 
 
 def _name(layer: LayerScan, room: int) -> str:
     more = f" +{len(layer.layers) - 1}" if len(layer.layers) > 1 else ""
-    name, space = layer.name, room - len(more)
-    return (name if len(name) <= space else f"…{name[len(name) - space + 1 :]}") + more
+    name, space = printable(layer.name), room - len(more)
+    return (name if cells(name) <= space else f"…{tail(name, space - 1)}") + more
 
 
 def _thinned(amounts: Sequence[float], most: int) -> list[float]:

@@ -6,7 +6,7 @@ import contextlib
 import gc
 import math
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -18,11 +18,13 @@ from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
 from textual.dom import DOMNode, NoScreen
+from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.widget import MountError
 
 from labbench import folders
 from labbench.client import worker_command
+from labbench.printable import printable_lines
 from labbench.session.catalogue import shipped
 from labbench.session.events import (
     AnyRequest,
@@ -42,6 +44,7 @@ from labbench.session.session import Session
 from labbench.tui.actions import ACTIONS, actions_for, mode_of, refusal
 from labbench.tui.crash import report
 from labbench.tui.desk import Desk
+from labbench.tui.harmless import Harmless
 from labbench.tui.link import Link
 from labbench.tui.playback import Playback
 from labbench.tui.presenter import PresenterClock
@@ -112,6 +115,7 @@ class LabbenchApp(App[None]):
         self._leaving = False
         self._interrupted = float("-inf")
         self._pump: asyncio.Task[None] | None = None
+        self._harmless = Harmless()
 
     # what is shown
 
@@ -186,7 +190,15 @@ class LabbenchApp(App[None]):
 
     def say(self, sentence: str, severity: Literal["information", "warning", "error"] = "information") -> None:
         """Tell the user; the words may come from anywhere, so they are never markup."""
-        self.notify(sentence, severity=severity, markup=False)
+        self.notify(printable_lines(sentence), severity=severity, markup=False)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Every line of every widget passes these: the last sees to it that no text acts on the terminal."""
+        return [*super().get_line_filters(), self._harmless]
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """What is copied is pasted somewhere else: it acts there as little as here."""
+        super().copy_to_clipboard(printable_lines(text))
 
     def _ask_to_run(self, question: str, answer: Callable[[bool], None]) -> None:
         def take(yes: bool | None) -> None:

@@ -4,10 +4,12 @@ import traceback
 from datetime import datetime
 from pathlib import Path
 
+from labbench.printable import printable
+
 
 def report(error: BaseException, log: Path) -> str:
     """Write the traceback of an error to the log; returns the sentence for the user."""
-    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    what = printable(" ".join(f"{type(error).__name__}: {error}".split())[:300])
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8") as file:

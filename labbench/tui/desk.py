@@ -39,6 +39,8 @@ from labbench.tui.situation import Situation, Worker
 from labbench.tui.stepper import Stepper
 from labbench.tui.widgets.columns import Changes, changed
 
+MOST_SAID = 2  # remarks of one operation that are said at once; the history has all
+
 Say = Callable[[str, Literal["information", "warning", "error"]], None]
 Ask = Callable[[str, Callable[[bool], None]], None]
 """Asks the user, and passes the answer on."""
@@ -378,6 +380,8 @@ class Desk:
         words = list(event.remarks)
         if isinstance(event.operation, Freeze | Unfreeze | Unprune):
             words.insert(0, event.operation.describe())
+        if len(words) > MOST_SAID:
+            words = [*words[:MOST_SAID], f"and {len(words) - MOST_SAID} more in the history"]
         if words:
             self._say("\n".join(words), "information")
 

@@ -238,7 +238,8 @@ def export(app: "LabbenchApp") -> None:
             app.desk.send(Export(path=str(path.expanduser().absolute())))
 
     snapshot = app.shown.session.snapshot
-    name = f"{file_name(brief(snapshot.model))}-{snapshot.dataset}.safetensors" if snapshot else "model.safetensors"
+    words = (brief(snapshot.model), snapshot.dataset) if snapshot else ("model",)
+    name = f"{'-'.join(map(file_name, words))}.safetensors"
     app.push_screen(PathForm("Export the model to", str(Path.cwd() / name), EXPORT_FORMATS), take)
 
 

@@ -11,6 +11,8 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from labbench.cells import cells
+from labbench.printable import printable
 from labbench.tui import words
 
 ON, OFF = "● ", "  "
@@ -102,8 +104,11 @@ class Menu(OptionList):
         width = self.scrollable_content_region.width
         for number, line in enumerate(self.lines):
             mark = ON if number == self.highlighted else OFF
-            figure = line.figure if width > len(mark) + len(line.figure) + SHORTEST else ""
-            name = Content(words.middle(line.name, max(width - len(mark) - len(figure) - bool(figure), 1)))
-            room = width - len(mark) - name.cell_length - len(figure)
+            figure = printable(line.figure)
+            taken = len(mark) + cells(figure)
+            if width <= taken + SHORTEST:
+                figure, taken = "", len(mark)
+            name = Content(words.middle(line.name, max(width - taken - bool(figure), 1)))
+            room = width - taken - name.cell_length
             end = Content.styled(" " * max(room, 0) + figure, "$text-muted")
             self.replace_option_prompt_at_index(number, Content.assemble(mark, name, end))

@@ -7,6 +7,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from labbench.cells import cells, left
 from labbench.session.catalogue import Catalogue
 from labbench.session.events import Previewed
 from labbench.session.figures import frozen_share
@@ -181,16 +182,15 @@ def _table(pairs: Sequence[tuple[LayerRow, LayerRow]], width: int) -> list[Conte
         columns = [column for column in columns if column[0] != "unique"]  # says no more than the filters do
     columns.sort(key=lambda column: column[0] not in WORTH)
     names = ["layer", *(words.middle(row.name, NAME_LIMIT) for _, row in pairs)]
-    cells = [[head, *(_arrow(figure(one), figure(two)) for one, two in pairs)] for head, figure in columns]
+    figures = [[head, *(_arrow(figure(one), figure(two)) for one, two in pairs)] for head, figure in columns]
     lines = _padded(names)
-    for cell in cells:
-        column = _padded(cell)
-        if len(lines[0]) + 2 + len(column[0]) > max(width, 30) and lines[0].strip() != "layer":
+    for column in map(_padded, figures):
+        if cells(lines[0]) + 2 + cells(column[0]) > max(width, 30) and lines[0].strip() != "layer":
             break
         lines = [f"{line}  {part}" for line, part in zip(lines, column, strict=True)]
     return [Content.styled(lines[0], "bold"), *(Content(line) for line in lines[1:])]
 
 
-def _padded(cells: Sequence[str]) -> list[str]:
-    width = max(Content(cell).cell_length for cell in cells)
-    return [cell + " " * (width - Content(cell).cell_length) for cell in cells]
+def _padded(words: Sequence[str]) -> list[str]:
+    width = max(map(cells, words))
+    return [left(word, width) for word in words]

@@ -3,6 +3,9 @@
 import math
 import re
 
+from labbench.cells import cells, head, tail
+from labbench.printable import printable
+
 THIN = "—"
 
 
@@ -60,17 +63,12 @@ def file_name(words: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "-", words)
 
 
-def printable(text: str) -> str:
-    """The text without control characters, which a terminal might obey; new lines stay, tabs become spaces."""
-    return "".join(letter for letter in text.expandtabs(4) if letter == "\n" or letter.isprintable())
-
-
 def fitted(parts: list[str], width: int, gap: str = "   ") -> list[str]:
     """The leading parts that fit a width together; a part that does not fit and those after it are left out."""
     taken: list[str] = []
     used = 0
-    for part in parts:
-        needed = len(part) + (len(gap) if taken else 0)
+    for part in map(printable, parts):
+        needed = cells(part) + (len(gap) if taken else 0)
         if taken and used + needed > width:
             break
         taken.append(part)
@@ -80,9 +78,10 @@ def fitted(parts: list[str], width: int, gap: str = "   ") -> list[str]:
 
 def middle(name: str, width: int) -> str:
     """A name that fits: its middle goes first, since layers differ at their ends."""
-    if len(name) <= width:
+    name = printable(name)
+    if cells(name) <= width:
         return name
     if width < 2:
-        return name[:width]
-    tail = (width - 1) * 2 // 3
-    return f"{name[: width - 1 - tail]}…{name[len(name) - tail :]}"
+        return head(name, width)
+    end = tail(name, (width - 1) * 2 // 3)
+    return f"{head(name, width - 1 - cells(end))}…{end}"

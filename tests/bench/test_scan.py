@@ -101,13 +101,23 @@ def test_the_remarks_name_who_bears_most_and_least_and_who_was_not_tried() -> No
         layers=(
             LayerScan(layers=("a",), amounts=(0.1, 0.2), top1=(0.9, 0.85)),
             LayerScan(layers=("b",), amounts=(0.1, 0.2), top1=(0.8, 0.5)),
-            LayerScan(layers=("c",), refused="it gives the answers"),
+            LayerScan(layers=("c",), refused="c cannot be cut: it gives the answers"),
+            LayerScan(layers=("d",), refused="d cannot be cut: its channels are split"),
+            LayerScan(layers=("e",), refused="e cannot be cut: its channels are split"),
         ),
     )
     assert scan_remarks(found) == (
         "at 20 %: most sensitive b (50.0 %), least a (85.0 %); as it stands 90.0 %",
-        "c was not tried: it gives the answers",
+        "not tried: c, because it gives the answers",
+        "not tried: d, e, because its channels are split",
     )
+
+
+def test_a_reason_is_given_once_however_many_layers_it_keeps_from_being_tried() -> None:
+    names = [f"layer{number}" for number in range(40)]
+    refused = tuple(LayerScan(layers=(name,), refused=f"{name} cannot be cut: it is split") for name in names)
+    tried = LayerScan(layers=("conv1",), amounts=(0.5,), top1=(0.8,))
+    assert len(scan_remarks(Scanned(top1=0.9, layers=(tried, *refused)))) == 1
 
 
 def test_both_models_are_timed_and_a_mask_gains_nothing_to_speak_of(opened: Opened, tools: Tools) -> None:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from session_examples import LOAD, accuracy, finished, row, snapshot
 from test_session import session_of
 
-from labbench.session import cells
+from labbench.cells import cells
 from labbench.session.comparison import (
     PARTS,
     Line,
@@ -263,14 +263,14 @@ def test_every_head_ends_where_the_figures_under_it_end(which, names, width) -> 
     first = next(number for number, line in enumerate(lines) if "A " in line[-1][0])
     top = lines[first][-1][0]
     tops = heads(found) if heads(found)[0] in top else [head[0] for head in heads(found)]
-    ends = [cells.width(top[: top.index(head) + len(head)]) for head in tops]
+    ends = [cells(top[: top.index(head) + len(head)]) for head in tops]
     for line in lines[first + 1 :]:
-        at, seen = cells.width(line[0][0]), []
+        at, seen = cells(line[0][0]), []
         for gap, figure in zip(line[1::2], line[2::2], strict=True):
-            at += cells.width(gap[0])
+            at += cells(gap[0])
             value = re.split(r" +[+-]", figure[0])[0].rstrip()
-            seen.append(at + cells.width(value))
-            at += cells.width(figure[0])
+            seen.append(at + cells(value))
+            at += cells(figure[0])
         assert seen == ends
 
 

@@ -3,6 +3,7 @@
 import pytest
 from session_examples import LOAD, OPERATIONS, finished, row, snapshot
 
+from labbench.cells import cells
 from labbench.session import report
 from labbench.session.events import AnyEvent, Finished, Metric
 from labbench.session.operations import Note, Prune
@@ -20,7 +21,7 @@ def test_every_operation_has_one_aligned_line_under_the_head() -> None:
     session = session_of(*[e for op in OPERATIONS for e in finished(op, snapshot(validation=0.978))])
     width = report.operations_width(OPERATIONS)
     lines = [report.step_head(width), *(report.step_line(step, width) for step in session.steps)]
-    assert len({len(line) for line in lines}) == 1
+    assert len({cells(line) for line in lines}) == 1
     assert lines[1].split()[:6] == ["1", "open", "lenet-5", "on", "digits", "0.0"]
     assert "110/110" in lines[1] and "97.8 %" in lines[1]
 

@@ -12,9 +12,9 @@ from stub import app_on
 from labbench.session.events import Finished, Started
 from labbench.session.jsonl import read
 from labbench.session.operations import Load, Note, Prune, Undo
+from labbench.session.prose import plain
 from labbench.tui.app import LabbenchApp
 from labbench.tui.presenter import PresenterClock
-from labbench.tui.prose import plain
 from labbench.tui.screens.bench import BenchScreen, PlayerScreen
 from labbench.tui.screens.chapters import ChaptersScreen
 from labbench.tui.screens.confirm import Confirm
@@ -127,7 +127,7 @@ async def test_no_note_is_too_much(text):
 
 def test_plain_words_have_no_marks():
     assert plain(OPENING.text).splitlines() == [
-        "Zeros and time", "Half of it goes. Nothing gets faster:", "zeros are stored", "and multiplied",
+        "Zeros and time", "Half of it goes. Nothing gets faster:", "• zeros are stored", "• and multiplied",
     ]  # fmt: skip
     assert plain(NOTE.text) == NOTE.text.replace("\n", " ")
 

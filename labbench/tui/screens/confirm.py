@@ -8,6 +8,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from labbench.printable import printable_lines
 from labbench.tui.screens.dialog import Buttons, Dialog
 
 
@@ -37,7 +38,7 @@ class Confirm(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         """The question above the answers."""
         with Dialog("", small=True):
-            yield Static(self._question, id="question", markup=False)
+            yield Static(printable_lines(self._question), id="question", markup=False)
             yield Buttons(("yes", self._yes), ("no", self._no), hint="y · n · enter · esc")
 
     def on_mount(self) -> None:

@@ -10,6 +10,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from labbench.printable import printable, printable_lines
+
 Result = TypeVar("Result")
 
 
@@ -33,7 +35,7 @@ class SmallForm(ModalScreen[Result | None], Generic[Result]):
         """Say what is wrong, or, where nothing is, this."""
         state = self.query_one("#state", Static)
         state.set_class(bool(problem), "-wrong")
-        state.update(Content(f"✗ {problem}" if problem else remark))
+        state.update(Content(printable_lines(f"✗ {problem}" if problem else remark)))
 
     @on(Button.Pressed)
     async def _pressed(self, event: Button.Pressed) -> None:
@@ -55,8 +57,8 @@ class Dialog(Vertical):
 
     def __init__(self, title: str, subtitle: str = "", small: bool = False) -> None:
         super().__init__(classes="-small" if small else "")
-        self.border_title = Content(title)
-        self.border_subtitle = Content(subtitle)
+        self.border_title = Content(printable(title))
+        self.border_subtitle = Content(printable(subtitle))
 
 
 class Buttons(Horizontal):

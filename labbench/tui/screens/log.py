@@ -1,6 +1,6 @@
 """What happened, for whoever looks for a cause: the session's events in words, and the end of the log file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,8 +10,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Static, TabbedContent, TabPane, Tabs
+from textual.widgets import Button, TabbedContent, TabPane, Tabs
 
+from labbench.printable import printable_lines
 from labbench.session import report
 from labbench.session.events import (
     AnyEvent,
@@ -25,9 +26,11 @@ from labbench.session.events import (
     Started,
 )
 from labbench.session.operations import Note
+from labbench.session.prose import plain
 from labbench.session.session import Session
 from labbench.tui import words
 from labbench.tui.screens.dialog import Buttons, Dialog
+from labbench.tui.widgets.hanging import Hanging
 
 TAIL = 64 * 1024  # bytes of the log's end that are shown
 NEWEST = 2_000  # lines of events that are shown
@@ -42,7 +45,6 @@ class LogScreen(ModalScreen[None]):
     LogScreen TabbedContent { height: 1fr; }
     LogScreen TabPane { padding: 0; height: 1fr; }
     LogScreen VerticalScroll { height: 1fr; scrollbar-size-vertical: 1; }
-    LogScreen VerticalScroll Static { height: auto; width: 100%; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "refresh_all", "Refresh"),
@@ -66,9 +68,9 @@ class LogScreen(ModalScreen[None]):
         with Dialog("Log"):
             with TabbedContent(initial="events"):
                 with TabPane("1 events", id="events"), VerticalScroll():
-                    yield Static("", markup=False)
+                    yield Hanging()
                 with TabPane("2 log file", id="file"), VerticalScroll():
-                    yield Static("", markup=False)
+                    yield Hanging()
             yield Buttons(
                 ("close", "Close"), ("refresh", "Refresh"), hint="1 2 tabs · ↑↓ scroll · r refresh · esc close"
             )
@@ -80,10 +82,9 @@ class LogScreen(ModalScreen[None]):
 
     def action_refresh_all(self) -> None:
         """Read the session and the file again, and go to the end."""
-        self._show("events", Content("\n").join(_timed(self._session)), _no_events())
-        self._show(
-            "file", Content(tail(self._log_path)), f"Nothing was written to {self._log_path}: nothing went wrong."
-        )
+        self._show("events", _timed(self._session), _no_events())
+        lines = map(Content, printable_lines(tail(self._log_path)).splitlines())
+        self._show("file", list(lines), f"Nothing was written to {self._log_path}: nothing went wrong.")
 
     def action_tab(self, name: str) -> None:
         """Show this tab."""
@@ -104,9 +105,9 @@ class LogScreen(ModalScreen[None]):
         else:
             self.action_close()
 
-    def _show(self, tab: str, content: Content, empty: str) -> None:
+    def _show(self, tab: str, lines: Sequence[Content], empty: str) -> None:
         scroll = self.query_one(f"#{tab} VerticalScroll", VerticalScroll)
-        scroll.query_one(Static).update(content if content.plain.strip() else Content.styled(empty, "$text-muted"))
+        scroll.query_one(Hanging).update(lines or [Content.styled(empty, "$text-muted")])
         self.call_after_refresh(scroll.scroll_end, animate=False)
 
     def _scroll(self) -> VerticalScroll:
@@ -143,7 +144,7 @@ def told(event: AnyEvent) -> Iterator[Content]:
         case Started():
             yield Content.styled(f"begins: {event.operation.describe()}", "$text-muted")
         case Finished(operation=Note(text=text)):
-            yield Content.styled(f"note: {text}", "italic")
+            yield Content.styled(f"note: {plain(text)}", "italic")
         case Finished():
             yield Content.styled(f"✓ {event.operation.describe()} ({event.seconds:.1f} s)", "bold")
             yield from (Content(f"  · {remark}") for remark in event.remarks)

@@ -5,11 +5,14 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Static
+from textual.widgets import Button
 
+from labbench.printable import printable_lines
 from labbench.tui.screens.dialog import Buttons, Dialog
 from labbench.tui.widgets.card import worded
+from labbench.tui.widgets.hanging import Hanging
 
 
 class Reader(ModalScreen[None]):
@@ -37,7 +40,7 @@ class Reader(ModalScreen[None]):
                 if self._note:
                     yield worded(self._text)
                 else:
-                    yield Static(self._text, classes="text", markup=False)
+                    yield Hanging(map(Content, printable_lines(self._text).split("\n")), classes="text")
             yield Buttons(("close", "Close"), hint="↑↓ scroll · esc close")
 
     def on_mount(self) -> None:

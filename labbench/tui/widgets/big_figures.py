@@ -5,6 +5,8 @@ from rich.text import Text
 from textual.geometry import Size
 from textual.widget import Widget
 
+from labbench.cells import center, cut
+from labbench.printable import printable
 from labbench.session.operations import Note
 from labbench.session.session import Session
 from labbench.session.snapshot import Snapshot
@@ -93,14 +95,14 @@ def laid_out(found: tuple[Figure, ...], words: str, size: Size) -> Text:
     lines = 1 + rows * (LABELS + height(scale))
     spare = max(size.height - lines, 0)
     gap = spare // (rows + 1)
-    text.append(_fitted(words, size.width).center(size.width), "bold")
+    text.append(_fitted(words, size.width, size.width), "bold")
     for first in range(0, len(found), columns):
         group = found[first : first + columns]
         text.append("\n" * (1 + gap))
-        text.append("".join(_fitted(one.label, cell - 1).center(cell) for one in group), "bold")
+        text.append("".join(_fitted(one.label, cell - 1, cell) for one in group), "bold")
         for row in zip(*(draw(one.digits, scale) for one in group), strict=True) if scale else ():
             text.append("\n" + "".join(part.center(cell) for part in row), "bold")
-        text.append("\n" + "".join(_fitted(one.change, cell - 1).center(cell) for one in group))
+        text.append("\n" + "".join(_fitted(one.change, cell - 1, cell) for one in group))
     return text
 
 
@@ -110,8 +112,8 @@ def _scale(found: tuple[Figure, ...], size: Size, shape: tuple[int, int]) -> int
     return min(largest(one.digits, size.width // columns - 1, room) for one in found)
 
 
-def _fitted(words: str, width: int) -> str:
-    return words if len(words) <= width else f"{words[: max(width - 1, 0)]}…"
+def _fitted(words: str, room: int, width: int) -> str:
+    return center(cut(printable(words), room), width)
 
 
 def _percent(fraction: float) -> str:

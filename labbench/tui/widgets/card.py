@@ -13,12 +13,14 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
+from labbench.printable import printable, printable_lines
 from labbench.session.check import BadInput
 from labbench.session.operations import Note
 from labbench.session.predictions import PERCENT, Verdict, parse
+from labbench.session.prose import modest, parser
 from labbench.tui.digits import draw, height, largest
 from labbench.tui.situation import Playing
-from labbench.tui.words import count, printable, rate
+from labbench.tui.words import count, rate
 
 SHARE, SHARE_BESIDE = 0.6, 0.45  # of the screen's rows at most: the rest is the bench, or, with the second, big figures
 LINES = 60  # of a note, more than there is room for: the reader has them all
@@ -229,11 +231,9 @@ def worded(text: str) -> Widget:
     Markdown is imported when the first note is there: the first picture needs none."""
     from textual.widgets import Markdown
 
-    from labbench.tui.prose import modest, parser
-
     if not modest(text):
-        return Static(printable(text), markup=False)
-    return Markdown(printable(text), parser_factory=parser, open_links=False)
+        return Static(printable_lines(text), markup=False)
+    return Markdown(printable_lines(text), parser_factory=parser, open_links=False)
 
 
 def written(value: float, figure: str) -> str:
@@ -266,7 +266,7 @@ def verdict_text(found: tuple[Verdict, ...], width: int, rows: int) -> Text:
         scale = min(largest(digits, width, max(room - 3, 3)), 3)
         if number:
             text.append("\n\n")
-        text.append(verdict.question.ask, "bold")
+        text.append(printable(verdict.question.ask), "bold")
         if scale and room > height(scale) + 2:
             for line in draw(digits, scale):
                 text.append(f"\n{line}", "bold")

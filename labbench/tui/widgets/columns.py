@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from labbench.cells import cells, left, right
+from labbench.printable import printable
 from labbench.session.measures import Measures
 from labbench.session.measures_report import layer_cells
 from labbench.session.report import ABSENT
@@ -110,15 +112,16 @@ class Placed(Struct, frozen=True):
 
     def text(self, cell: str) -> str:
         """A cell, filled up to the column's width. Only a name is ever shortened."""
-        if self.column is NAME:
-            cell = middle(cell, self.width)
-        return cell.ljust(self.width) if self.column.left else cell.rjust(self.width)
+        cell = middle(cell, self.width) if self.column is NAME else printable(cell)
+        return left(cell, self.width) if self.column.left else right(cell, self.width)
 
 
 def place(rows: Sequence[LayerRow], width: int, start: int) -> tuple[Placed, ...]:
     """The columns that fit `width` cells from `start` on, wide enough for every cell of `rows`."""
     widths = {
-        column.name: max([len(column.title) + 1, *map(len, map(column.room or column.cell, rows))])
+        column.name: max(
+            [len(column.title) + 1, *(cells(printable((column.room or column.cell)(row))) for row in rows)]
+        )
         if column.title
         else BAR
         for column in COLUMNS
@@ -180,14 +183,14 @@ def describe(row: LayerRow) -> str:
     facts.append(("L2 norm", figure(row.norm)))
     done = [word for sign, word in LEGEND if sign in state(row)]
     facts += [("state", ", ".join(done) or "as opened"), ("last change", row.last or "none")]
-    return "\n".join(f"{name:<12}{words}" for name, words in facts)
+    return "\n".join(f"{name:<13}{words}" for name, words in facts)
 
 
 def measured(row: LayerRow, found: Measures | None) -> list[str]:
     """The measures of a conv or linear layer that no column has room for."""
     cells = [cell for cell in layer_cells(row, found) if cell[0] != "zero"]
-    lines = [f"{head:<12}{figure} {words}" for head, figure, words in cells if figure != ABSENT]
-    return ["", *lines, *([] if found else [f"{'closely':<12}not looked at yet: M does"])]
+    lines = [f"{head:<13}{figure} {words}" for head, figure, words in cells if figure != ABSENT]
+    return ["", *lines, *([] if found else [f"{'closely':<13}not looked at yet: M does"])]
 
 
 def _sum(shown: Sequence[Column], widths: dict[str, int]) -> int:

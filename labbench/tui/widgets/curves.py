@@ -145,8 +145,8 @@ class Curves(Widget, can_focus=True):
             words = f"∞ at epoch {places}{' …' if len(lost) > 3 else ''}"
         else:
             words = "log axis" if log else "epochs →"
-        if len(legend) + len(words) <= width:
-            legend.append(words, self._style("curves--quiet"))
+        if legend.cell_len + len(words) <= width:
+            legend.append(words, self.get_component_rich_style("curves--quiet"))  # muted against the background
         return legend
 
 

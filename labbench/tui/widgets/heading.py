@@ -2,6 +2,8 @@
 
 from rich.text import Text
 
+from labbench.cells import cells
+from labbench.printable import printable
 from labbench.session.own import brief
 from labbench.session.session import Session
 from labbench.tui.situation import Situation
@@ -13,31 +15,31 @@ def heading(session: Session, situation: Situation, width: int) -> Text:
     snapshot = session.snapshot
     what = f"{brief(snapshot.model)} · {snapshot.dataset} · {snapshot.device}" if snapshot else "no model open"
     left = fitted(["labbench", what], width, "  ")
-    room = width - len("  ".join(left)) - 2
+    room = width - cells("  ".join(left)) - 2
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(left[0], "bold")
     text.append("".join(f"  {part}" for part in left[1:]))
     right = _record(session, situation, room)
     if right:
-        text.append(" " * (width - len(text) - len(right)))
+        text.append(" " * (width - text.cell_len - cells(right)))
         text.append(right)
     return text
 
 
 def _record(session: Session, situation: Situation, room: int) -> str:
     done = situation.clock or plural(len(session.steps), "operation")
+    file = printable(situation.file)
     if situation.held:
-        name = situation.file
-        sign, ways = "⊘", [f"⊘ {name} · read only: {situation.held}", f"⊘ {name} · read only", "⊘ read only"]
-        return next((words for words in ways if len(words) <= room), sign)
+        sign, ways = "⊘", [f"⊘ {file} · read only: {situation.held}", f"⊘ {file} · read only", "⊘ read only"]
+        return next((words for words in ways if cells(words) <= room), sign)
     if situation.playing:
-        sign, name = "▶", situation.file or session.title or "recording"
+        sign, name = "▶", file or printable(session.title) or "recording"
     elif situation.recording:
-        sign, name = "●", situation.file
+        sign, name = "●", file
     else:
         sign, name = "○", "not recorded" if session.steps else "recording begins with the first operation"
     for words in (f"{sign} {name} · {done}", f"{sign} {name}", f"{sign} {done}", sign):
-        if len(words) <= room:
+        if cells(words) <= room:
             return words
     shorter = f"{sign} {middle(name, room - 2)}"
-    return shorter if 0 < len(shorter) <= room and room > 8 else ""
+    return shorter if 0 < cells(shorter) <= room and room > 8 else ""

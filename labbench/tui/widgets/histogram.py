@@ -3,6 +3,8 @@
 from rich.style import Style
 from rich.text import Text
 
+from labbench.cells import head
+from labbench.printable import printable
 from labbench.session.snapshot import LayerRow
 from labbench.tui.words import count, figure, rate
 
@@ -13,9 +15,9 @@ def histogram(row: LayerRow, size: tuple[int, int], style: Style) -> Text:
     """The non-zero weights of a layer in `size` (columns, rows), its zeros in words above."""
     width, height = size
     zeros = row.weights - row.nonzero
-    heading = f"{row.name}: {count(row.nonzero)} weights, {count(zeros)} zeros ({rate(zeros / row.weights if row.weights else 0)} %)"  # noqa: E501
+    heading = f"{printable(row.name)}: {count(row.nonzero)} weights, {count(zeros)} zeros ({rate(zeros / row.weights if row.weights else 0)} %)"  # noqa: E501
     text = Text(no_wrap=True, overflow="ellipsis")
-    text.append(heading[:width] + "\n")
+    text.append(head(heading, width) + "\n")
     if not any(row.histogram) or height < 4:
         return text.append("no weight is left" if not row.nonzero else "not measured")
     rows = height - 3

@@ -1,6 +1,5 @@
 """The history pane: the tree of points with a cursor and marks; each step in words, with what it left of the model."""
 
-import textwrap
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import ClassVar
@@ -14,6 +13,8 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from labbench.cells import left, wrapped
+from labbench.printable import printable
 from labbench.session.history import Row
 from labbench.tui.actions import list_bindings
 from labbench.tui.words import rate, times
@@ -168,7 +169,7 @@ def _wrapped(place: int, row: Row, marked: bool, digits: int, width: int) -> lis
         right = accuracy
     first, second = _folded((f"«{row.name}» " if row.name else "") + row.words, room - len(right) - 2, room)
     lead = f"{row.sign}{MARK if marked and row.is_point else ' '}{row.number:>{digits}} {lines}{first}"
-    found = [(place, kind, lead.ljust(width - len(right)) + right)]
+    found = [(place, kind, left(lead, width - len(right)) + right)]
     found += [(place, kind, " " * indent + below + second)] if second else []
     for remark in row.remarks:
         found += [
@@ -185,13 +186,13 @@ def _shortened(lines: str, most: int) -> str:
 
 def _whole(words: str) -> str:
     """Words in which a number and its percent sign stay together."""
-    return " ".join(words.split()).replace(" %", f"{UNBROKEN}%")
+    return " ".join(printable(words).split()).replace(" %", f"{UNBROKEN}%")
 
 
 @lru_cache(maxsize=4096)
 def _folded(words: str, first: int, second: int) -> tuple[str, str]:
     """Words in two lines of these widths; what does not fit ends in a sign."""
     words = _whole(words)
-    one = (textwrap.wrap(words, max(first, 8)) or [""])[0]
-    rest = textwrap.wrap(words[len(one) :].strip(" "), max(second, 8), max_lines=1, placeholder="…") or [""]
+    one = (wrapped(words, max(first, 8)) or [""])[0]
+    rest = wrapped(words[len(one) :].strip(" "), max(second, 8), max_lines=1, placeholder="…") or [""]
     return one.replace(UNBROKEN, " "), rest[0].replace(UNBROKEN, " ")

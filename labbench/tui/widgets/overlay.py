@@ -47,8 +47,8 @@ class Overlay(Widget):
             legend.append(f"⠒{one.marker} {one.name}", one.style)
             legend.append(f" {figure(one.last)}{unit}  " if one.points else " not trained  ")
         words = f"validation {self.kind} · epochs →"
-        if len(legend) + len(words) <= width:
-            legend.append(words, self._style("quiet"))
+        if legend.cell_len + len(words) <= width:
+            legend.append(words, self.get_component_rich_style("overlay--quiet"))  # muted against the background
         drawn = sorted((one for one in series if one.points), key=lambda one: -one.points[-1][0])  # the shortest on top
         picture = plot(drawn, borders(self._subjects), (width, height - 1), self._style("border"), left=left)
         return legend.append("\n").append_text(picture)

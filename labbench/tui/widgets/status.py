@@ -2,6 +2,7 @@
 
 from rich.text import Text
 
+from labbench.printable import printable
 from labbench.session.events import Died, Failed, Progress
 from labbench.session.operations import Note
 from labbench.session.session import Session
@@ -31,7 +32,7 @@ def status(session: Session, situation: Situation, width: int) -> Text:
         case "gone":
             return text.append("the worker is gone: ctrl+r starts it again; the session file has everything")
     if isinstance(session.problem, Failed):
-        return text.append("! ", "bold").append(" ".join(session.problem.error.split()))
+        return text.append("! ", "bold").append(printable(" ".join(session.problem.error.split())))
     begin = "ready: . does the first step" if situation.recipe else "ready: o opens a model"
     if situation.playing:
         return text.append(_last(session).partition(" ")[2])  # its number was said
@@ -47,7 +48,7 @@ def bar(fraction: float, width: int = BAR) -> str:
 
 def _running(session: Session, name: str, progress: Progress | None, width: int) -> str:
     if progress is None:
-        return f"{name} …"
+        return printable(f"{name} …")
     parts = [name, f"{bar(progress.fraction, BAR if width > 90 else BAR // 2)} {100 * progress.fraction:.0f} %"]
     if progress.epochs:
         parts.insert(1, f"epoch {progress.epoch}/{progress.epochs}{' again' if progress.again else ''}")
@@ -79,7 +80,7 @@ def _last(session: Session) -> str:
         return f"{step.number} note"
     took = f" in {clock(step.event.seconds)}" if step.event.seconds >= 1 else ""
     remarks = "".join(f" · {remark}" for remark in step.event.remarks[:1])
-    return f"{step.number} {step.operation.describe()}{took}{remarks}"
+    return printable(f"{step.number} {step.operation.describe()}{took}{remarks}")
 
 
 def _playing(session: Session, playing: Playing) -> str:

@@ -92,8 +92,7 @@ def _run(
 def _closed(file: Path) -> str:
     """Why the spread could not be written into the file, before hours are spent on it."""
     try:
-        with file.open("r+b") as there:
-            lock.take(there)
+        lock.opened(file).close()
     except OSError as error:
         return _cannot_carry(file, error)
     return ""

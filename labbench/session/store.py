@@ -15,9 +15,11 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from labbench.session.writing import PART, whole
+from labbench.session import reading
+from labbench.session.writing import PART, PRIVATE, sweep, whole
 
 LIMIT = 4 * 2**30  # bytes of checkpoints that labbench keeps: 90 states of a ResNet-18 that have nothing in common
+ENTRY_LIMIT = 2**28  # bytes of an entry: some numbers for each weight of its model
 OBJECT, ENTRY = ".safetensors", ".json"
 PARTS = ("states", "objects")  # folders of what is kept
 UNDER_WAY = "runs"  # the folder of runs that somebody may come back to, after a kill: whoever trains writes them
@@ -180,7 +182,7 @@ class Store:
     def get(self, key: str) -> Entry | None:
         """The entry of a name, or None if it is not there or broken."""
         try:
-            return decode(self.path(key).read_bytes())
+            return decode(reading.content(self.path(key), ENTRY_LIMIT))
         except (OSError, Broken):
             return None
 
@@ -189,7 +191,7 @@ class Store:
         path = self.object_path(piece.object)
         try:
             if path.stat().st_size == piece.size:
-                with path.open("rb") as file:
+                with reading.opened(path) as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() == piece.object:
                         return path
             path.unlink()
@@ -214,7 +216,7 @@ class Store:
                 continue
             with suppress(OSError, ValueError, RecursionError):
                 status = path.stat()
-                listed = _listed.decode(path.read_bytes())
+                listed = _listed.decode(reading.content(path, ENTRY_LIMIT))
                 objects = {piece.object: piece.size for piece in listed.pieces}
                 found.append(Kept(path.stem, status.st_mtime, status.st_size, listed.here, objects))
         return sorted(found, key=lambda kept: kept.used)
@@ -223,6 +225,12 @@ class Store:
         """Bytes of everything in it."""
         files = (file for name in (*PARTS, UNDER_WAY) for file in _files(self.folder / name))
         return sum(size for _, size, _ in files)
+
+    def sweep(self) -> None:
+        """Remove what killed writers have left half written."""
+        with suppress(OSError):
+            for folder in (self.folder / "states", self.folder / UNDER_WAY, *(self.folder / "objects").glob("*/")):
+                sweep(folder)
 
     def hold(self, limit: int, newest: str = "") -> None:
         """Make room if there is more than `limit`; the state called `newest` stays. Not while others write."""
@@ -284,7 +292,7 @@ class Store:
         Raises `Busy` after `wait` seconds.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, PRIVATE)
         try:
             yield _lock(file, kind, time.monotonic() + wait)
         finally:
@@ -332,7 +340,7 @@ def _files(folder: Path) -> Iterator[tuple[Path, int, float]]:
                     yield Path(file.path), status.st_size, status.st_mtime
 
 
-def write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes, mode: int = PRIVATE) -> None:
     """Write a file that is there whole or not at all."""
-    with whole(path) as part:
+    with whole(path, mode) as part:
         part.write_bytes(content)

@@ -29,7 +29,7 @@ def test_what_was_there_stays_when_writing_fails(tmp_path):
 
 def test_what_a_killed_writer_left_goes_but_not_what_another_is_writing(tmp_path):
     path = tmp_path / "file"
-    left, growing = tmp_path / ".file.77.part", tmp_path / ".file.78.part"
+    left, growing = tmp_path / ".file.77.part", tmp_path / f".file.{os.getpid()}.part"
     for part in (left, growing):
         part.write_text("half")
     long_ago = time.time() - 2 * writing.ABANDONED

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from labbench.client import Client
+from labbench.leftovers import sweep_own
 from labbench.session.events import (
     AnyEvent,
     AnyRequest,
@@ -27,6 +28,7 @@ from labbench.session.events import (
 )
 from labbench.session.jsonl import VERSION, Header, Writer, read
 from labbench.session.operations import AnyOperation, Finetune, Load
+from labbench.session.reading import text_of
 from labbench.session.session import Session
 from labbench.session.thinning import Thinning
 
@@ -128,7 +130,7 @@ async def export_model(
         ready = await bench.ready()
         _check_devices([point.operation for point in restore.points], ready)
         await bench.trust(trusted)
-        for request in (restore, Export(path=str(to))):
+        for request in (restore, Export(path=text_of(to))):
             async for event in bench.ask(request):
                 session.append(session.seconds, event)
                 see(session, event)
@@ -150,6 +152,7 @@ class Bench:
     async def __aenter__(self) -> "Bench":
         try:
             self._client = await Client.start(self._command)
+            sweep_own()
         except OSError as error:
             raise CannotRun(f"the worker cannot be started: {error}") from None
         self._events: AsyncIterator[AnyEvent] = self._client.events()

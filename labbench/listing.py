@@ -12,7 +12,7 @@ from labbench.exits import BAD, SAME, say
 from labbench.session import figures, measures_report, recipe, report
 from labbench.session.catalogue import Entry, Knob, shipped
 from labbench.session.check import MAY_BE_LEFT_OUT, BadInput, bounds, listed
-from labbench.session.jsonl import BadFile, Header, read
+from labbench.session.jsonl import BadFile, Header, encode, read
 from labbench.session.operations import Value
 from labbench.session.scan_report import latest, table
 from labbench.session.session import Session, Step
@@ -235,7 +235,7 @@ def _default(knob: Knob) -> str:
 
 def print_json(value: object) -> None:
     """Print data as JSON."""
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    print(msgspec.json.format(encode(value).rstrip(), indent=2).decode())
 
 
 def print_lines(lines: Iterable[str]) -> None:

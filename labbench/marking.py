@@ -15,7 +15,7 @@ from labbench.session.check import BadInput
 from labbench.session.compare import Verdict
 from labbench.session.events import AnyEvent
 from labbench.session.goals import Outcome, outcomes
-from labbench.session.jsonl import BadFile, read
+from labbench.session.jsonl import BadFile, encode, read
 from labbench.session.operations import Task
 from labbench.session.session import Session
 from labbench.verify import Checker, Plan, plan, verify
@@ -166,4 +166,4 @@ def _print_json(found: Sequence[Marked]) -> None:
         }
         for marked in found
     ]
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+    sys.stdout.buffer.write(msgspec.json.format(encode(value).rstrip()) + b"\n")

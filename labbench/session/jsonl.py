@@ -3,6 +3,7 @@ its line number; nothing in a file is ever executed."""
 
 import contextlib
 import errno
+import json
 import os
 from collections.abc import Iterable
 from io import FileIO
@@ -69,8 +70,12 @@ REQUESTS: dict[str, Any] = {kind.__name__.lower(): kind for kind in (Stop, Previ
 
 
 def encode(value: object) -> bytes:
-    """A value as one line, with its newline."""
-    return _encoder.encode(value) + b"\n"
+    """A value as one line, with its newline. What is no Unicode, as in some names of files, becomes question marks."""
+    try:
+        return _encoder.encode(value) + b"\n"
+    except UnicodeEncodeError:
+        plain = json.dumps(msgspec.to_builtins(value, str_keys=True), ensure_ascii=False)
+        return plain.encode(errors="replace") + b"\n"
 
 
 def decode_event(line: bytes) -> AnyEvent:

@@ -6,6 +6,8 @@ import stat
 from io import FileIO
 from pathlib import Path
 
+ADDRESS = "file://"
+
 
 def opened(path: Path, mode: str = "r") -> FileIO:
     """A regular file, open without a buffer. A pipe, a device or a folder raises an `OSError` that says so."""
@@ -36,6 +38,24 @@ def exactly(file: FileIO, size: int) -> bytes:
         pieces.append(piece)
         size -= len(piece)
     return b"".join(pieces)
+
+
+def text_of(path: Path) -> str:
+    """A path as text that JSON can hold: as it is, or as an address where it is no UTF-8. `path_of` gives it back."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return path.absolute().as_uri()
+    return os.fspath(path)
+
+
+def path_of(text: str) -> Path:
+    """The path of a text, which may be one of `text_of`."""
+    if text.startswith(ADDRESS):
+        from urllib.parse import unquote_to_bytes
+
+        return Path(os.fsdecode(unquote_to_bytes(text.removeprefix(ADDRESS))))
+    return Path(text).expanduser()
 
 
 def _regular(path: str, flags: int) -> int:

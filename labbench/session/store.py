@@ -190,14 +190,17 @@ class Store:
         """The file of an object, read through. Raises `Broken` if it is missing or holds other bytes; it then goes."""
         path = self.object_path(piece.object)
         try:
-            if path.stat().st_size == piece.size:
-                with reading.opened(path) as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() == piece.object:
-                        return path
+            if path.stat().st_size == piece.size and self.digest(path) == piece.object:
+                return path
             path.unlink()
         except OSError as error:
             raise Broken(f"{piece.object}: {error.strerror}") from None
         raise Broken(f"{piece.object}: its bytes are not what its name says")
+
+    def digest(self, path: Path) -> str:
+        """The SHA-256 of a file's bytes. Raises `OSError`."""
+        with reading.opened(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def use(self, key: str) -> None:
         """Remember that an entry was needed."""
@@ -284,6 +287,10 @@ class Store:
     def steady(self) -> AbstractContextManager[bool]:
         """While it lasts nobody clears, though others may write. Raises `Busy`."""
         return self._locked(fcntl.LOCK_SH)
+
+    def alone(self) -> AbstractContextManager[bool]:
+        """While it lasts nobody else writes or clears. Raises `Busy`."""
+        return self._locked(fcntl.LOCK_EX)
 
     @contextmanager
     def _locked(self, kind: int, wait: float = WAIT) -> Iterator[bool]:

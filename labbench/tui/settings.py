@@ -10,6 +10,7 @@ from msgspec import Struct
 from labbench.session import reading
 from labbench.session.catalogue import knobs_of
 from labbench.session.check import BadInput, operation_from, wrong
+from labbench.session.jsonl import encode
 from labbench.session.operations import OPERATIONS, AnyOperation, Finetune, Load
 from labbench.session.writing import PRIVATE, whole
 
@@ -78,4 +79,4 @@ class Settings:
     def save(self) -> None:
         """Write the file in one step, so that no reader sees half of it; where that cannot be, go without."""
         with contextlib.suppress(OSError), whole(self._path, PRIVATE) as part:
-            part.write_bytes(msgspec.json.format(msgspec.json.encode(self._remembered), indent=2))
+            part.write_bytes(msgspec.json.format(encode(self._remembered).rstrip(), indent=2))

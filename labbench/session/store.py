@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from labbench.session import reading
-from labbench.session.writing import PART, PRIVATE, sweep, whole
+from labbench.session.writing import PART, PRIVATE, sweep, sync_folder, sync_path, whole
 
 LIMIT = 4 * 2**30  # bytes of checkpoints that labbench keeps: 90 states of a ResNet-18 that have nothing in common
 ENTRY_LIMIT = 2**28  # bytes of an entry: some numbers for each weight of its model
@@ -152,7 +152,7 @@ class Store:
         Returns the entry, and the bytes that were new. Raises `OSError` where the folder cannot be written.
         """
         path = self.path(key)
-        new, pieces = 0, []
+        new, pieces, written = 0, [], []
         with self._locked(fcntl.LOCK_SH):
             for part in parts:
                 if isinstance(part, Piece):
@@ -165,8 +165,13 @@ class Store:
                     with suppress(OSError):
                         os.utime(self.object_path(piece.object))
                 else:
-                    write(self.object_path(piece.object), content)
+                    written.append(self.object_path(piece.object))
+                    write(written[-1], content, synced=False)
                     new += piece.size
+            for made in written:  # all of them together: the first has most of the waiting
+                sync_path(made)
+            for folder in {folder for made in written for folder in (made.parent, made.parent.parent)}:
+                sync_folder(folder)
             entry = Entry(here=here, pieces=tuple(pieces), text=text)
             encoded = msgspec.json.encode(entry)
             write(path, encoded)
@@ -347,7 +352,7 @@ def _files(folder: Path) -> Iterator[tuple[Path, int, float]]:
                     yield Path(file.path), status.st_size, status.st_mtime
 
 
-def write(path: Path, content: bytes, mode: int = PRIVATE) -> None:
+def write(path: Path, content: bytes, mode: int = PRIVATE, *, synced: bool = True) -> None:
     """Write a file that is there whole or not at all."""
-    with whole(path, mode) as part:
+    with whole(path, mode, synced=synced) as part:
         part.write_bytes(content)

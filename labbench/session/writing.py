@@ -21,17 +21,20 @@ _CANNOT_LINK = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK, errno.EX
 
 
 @contextmanager
-def whole(path: Path, mode: int = 0o666, *, new: bool = False, named: bool = False) -> Iterator[Path]:
+def whole(
+    path: Path, mode: int = 0o666, *, new: bool = False, named: bool = False, synced: bool = True
+) -> Iterator[Path]:
     """Another file beside `path`, to be written; it takes the place of `path` if nothing is raised, else it goes.
 
-    It stands on the disk before it has its name, and its name does when this returns. A link is written through. What
-    may be done to a file that is replaced stays as it was; `mode`, less the umask, is for one that was not there. With
-    `new` there must be none. With `named` the other file has the name of `path`, in a folder of its own.
+    It stands on the disk before it has its name, and its name does when this returns; not `synced`, that is left to
+    whoever needs it. A link is written through. What may be done to a file that is replaced stays as it was; `mode`,
+    less the umask, is for one that was not there. With `new` there must be none. With `named` the other file has the
+    name of `path`, in a folder of its own.
 
     Makes the folder, and removes what killed writers left there. Raises `OSError`.
     """
     path = Path(os.path.realpath(path))
-    _make_folder(path.parent)
+    _make_folder(path.parent, synced)
     sweep(path.parent)
     before = _regular(path)
     if new and before:
@@ -46,7 +49,8 @@ def whole(path: Path, mode: int = 0o666, *, new: bool = False, named: bool = Fal
         yield part
         if part.stat().st_mode != wanted:  # safetensors writes for the owner's eyes only
             part.chmod(stat.S_IMODE(wanted))
-        _sync_path(part)
+        if synced:
+            sync_path(part)
         if new:
             _place_new(part, path)
         else:
@@ -54,7 +58,8 @@ def whole(path: Path, mode: int = 0o666, *, new: bool = False, named: bool = Fal
     finally:
         with suppress(OSError):
             _remove(made)
-    sync_folder(path.parent)
+    if synced:
+        sync_folder(path.parent)
 
 
 def sync(file: int) -> None:
@@ -66,10 +71,22 @@ def sync(file: int) -> None:
             raise
 
 
+def sync_path(path: Path) -> None:
+    """The same of a file that is there."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+    finally:
+        os.close(file)
+
+
 def sync_folder(folder: Path) -> None:
     """The same of the names in a folder."""
     with suppress(PermissionError):  # a folder that may be written to, but not read
-        _sync_path(folder)
+        sync_path(folder)
 
 
 def sweep(folder: Path) -> None:
@@ -121,10 +138,10 @@ def _regular(path: Path) -> os.stat_result | None:
     raise OSError(errno.EINVAL, "a pipe or a device, no regular file", str(path))
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, synced: bool) -> None:
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for one in missing:
+    for one in missing if synced else ():
         sync_folder(one.parent)
 
 
@@ -136,17 +153,6 @@ def _place_new(part: Path, path: Path) -> None:
             raise
         path.touch(exist_ok=False)
         os.replace(part, path)
-
-
-def _sync_path(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    except OSError as error:
-        if error.errno not in _CANNOT_SYNC:
-            raise
-    finally:
-        os.close(file)
 
 
 def _remove(part: Path) -> None:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from unittest.mock import patch
 
 from labbench.session import reading
@@ -31,9 +31,12 @@ class Killed(BaseException):
 
 
 class Disk:
-    """Counts what is done to it, and breaks at a given call."""
+    """Counts what is done to it, and breaks at the given calls."""
 
-    def __init__(self, at: int = 0, kind: Kind = "broken") -> None:
+    used: "ClassVar[Disk | None]" = None
+    """The one that files lie on now."""
+
+    def __init__(self, *at: int, kind: Kind = "broken") -> None:
         self.calls: list[str] = []
         self.dead = self.full = False
         self.files: list[io.FileIO] = []
@@ -46,7 +49,7 @@ class Disk:
         self.calls.append(name)
         if self.full and name in TAKES_ROOM:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if len(self.calls) != self._at:
+        if len(self.calls) not in self._at:
             return do()
         half()
         if self._kind == "killed":
@@ -106,6 +109,7 @@ def on(disk: Disk) -> Iterator[None]:
         stack.enter_context(patch.object(io, "open", opened))
         stack.enter_context(patch.object(builtins, "open", opened))
         stack.enter_context(patch.object(reading, "FileIO", File))
+        stack.enter_context(patch.object(Disk, "used", disk))
         try:
             yield
         finally:
@@ -139,7 +143,7 @@ def every_fault(
         for number, name in enumerate(disk.calls, 1):
             where, said = folder / f"{kind}-{number}", f"{kind} at call {number}: {name}"
             shutil.copytree(before, where)
-            broken = Disk(number, kind)
+            broken = Disk(number, kind=kind)
             with on(broken):
                 try:
                     operate(where)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from faults import Disk, every_fault, on
 from msgspec.structs import replace
-from session_examples import HERE, LOAD, finished, snapshot
+from session_examples import HERE, LOAD, finished
 
 from labbench.session import archive, integrity, jsonl
 from labbench.session.jsonl import VERSION, Header, Writer, encode, keep_tolerance, read
@@ -152,12 +152,8 @@ def test_what_is_unpacked_is_there_or_not_after_every_fault(tmp_path: Path) -> N
 # What is said to stand on the disk
 
 
-class Traced(Disk):
-    """Remembers what was done to which file: the name is all that the calls tell, but order is what counts."""
-
-
 def order(folder: Path, operate: Callable[[Path], None]) -> list[str]:
-    disk = Traced()
+    disk = Disk()
     with on(disk):
         operate(folder)
     return [call for call in disk.calls if call in ("write", "fsync", "fdatasync", "replace", "link")]
@@ -187,10 +183,24 @@ def test_a_finished_operation_is_synced_and_nothing_that_comes_more_often(tmp_pa
 def test_half_a_line_is_taken_back_where_the_disk_is_full(tmp_path: Path) -> None:
     begin(tmp_path)
     before = (tmp_path / "s.jsonl").read_bytes()
-    disk = Disk(at=1, kind="full")
+    disk = Disk(2, kind="full")
     with on(disk), pytest.raises(OSError, match="No space left"):
         go_on(tmp_path)
+    assert disk.calls[1] == "write"
     assert (tmp_path / "s.jsonl").read_bytes() == before
+
+
+def test_half_a_line_that_cannot_be_taken_back_goes_before_the_next_is_written(tmp_path: Path) -> None:
+    begin(tmp_path)
+    disk = Disk(2, 3)
+    with on(disk), Writer(tmp_path / "s.jsonl", None) as writer:
+        with pytest.raises(OSError, match="Input/output"):
+            writer.write(9.0, TUNED)
+        assert disk.calls[1:] == ["write", "truncate"]
+        assert read(tmp_path / "s.jsonl")[2], "half of it stands there"
+        writer.write(9.0, TUNED)
+    _, session, notice = read(tmp_path / "s.jsonl")
+    assert session.events == [*EVENTS, (9.0, TUNED)] and not notice
 
 
 def test_a_file_that_got_too_large_to_be_read_is_not_made_larger(

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Iterable
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -124,15 +124,17 @@ def load(path: Path) -> bytes:
 
 def parse(path: Path, content: bytes) -> tuple[Header, Session, str]:
     """`read` for bytes that are at hand; `path` is what they are called in what is said of them."""
-    lines = content.split(b"\n")
-    rest = lines.pop()
-    notice = f"{path.name}: the last line was cut off and is left out" if rest else ""
-    if not lines:
+    lines = BytesIO(content)
+    first, notice = lines.readline(), ""
+    if not first.endswith(b"\n"):
         raise BadFile(f'{path}: not a session file: it has no first line of the form {{"labbench":{VERSION},…}}')
-    header = _read_header(path, lines[0])
+    header = _read_header(path, first)
     session = Session(header.title)
     session.environment = header.environment
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(lines, start=2):
+        if not line.endswith(b"\n"):
+            notice = f"{path.name}: the last line was cut off and is left out"
+            break
         if len(line) > LINE_LIMIT:
             raise BadFile(f"{path}, line {number}: {len(line):,} bytes are too many: a line has at most {LINE_LIMIT:,}")
         try:
@@ -233,6 +235,7 @@ class Writer:
 
     def _make_whole(self) -> None:
         """Make the file that is there one that can be added to."""
+        _size(self._file)
         _drop_cut_line(self._file)
         if content := _upgrade(self._file):
             made = _placed(self.path, content)
@@ -285,11 +288,16 @@ def _append(file: FileIO, content: bytes) -> None:
 
 def _content(file: FileIO) -> bytes:
     """All bytes of an open session file. Raises `OSError` where that is too much."""
+    size = _size(file)
+    file.seek(0)
+    return reading.exactly(file, size)
+
+
+def _size(file: FileIO) -> int:
     size = file.seek(0, os.SEEK_END)
     if size > LIMIT:
         raise OSError(errno.EFBIG, f"{size:,} bytes are too many: at most {LIMIT:,} are read", file.name)
-    file.seek(0)
-    return reading.exactly(file, size)
+    return size
 
 
 def _drop_cut_line(file: FileIO) -> None:

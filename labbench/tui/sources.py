@@ -74,7 +74,11 @@ def cut_off(folder: Path) -> CutOff | None:
 
     How many others there are is said, too: the list of recent sessions marks them.
     """
-    left = [(path, status.st_size) for path, status in _newest(folder) if _is_cut_off(path)]
+    left = [
+        (path, status.st_size)
+        for path, status in _newest(folder)
+        if _is_cut_off(path) and not _read(path, 0.0, 0).problem
+    ]
     for number, (path, size) in enumerate(left[:RECENT], 1):
         if what := _what(path, size):
             others = words.plural(len(left) - number, "older one") if number < len(left) else ""
@@ -104,7 +108,7 @@ def _is_cut_off(path: Path) -> bool:
 def _what(path: Path, size: int) -> str:
     """What is in a session that was cut off, in words; "" where nothing is. A large one is not read for that."""
     if size > LARGE:
-        return "" if _read(path, 0.0, size).problem else f"{size / 1e6:,.0f} MB"
+        return f"{size / 1e6:,.0f} MB"
     try:
         _, session, _ = read(path)
     except BadFile:

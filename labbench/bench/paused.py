@@ -13,7 +13,7 @@ from torch.serialization import get_crc32_options, set_crc32_options
 from labbench.session.events import Metric, Sparsity
 from labbench.session.operations import Finetune
 from labbench.session.snapshot import Accuracy
-from labbench.session.writing import whole
+from labbench.session.writing import PRIVATE, whole
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def save(paused: Paused, path: Path) -> None:
     checked = get_crc32_options()
     set_crc32_options(False)
     try:
-        with whole(path) as part:
+        with whole(path, PRIVATE) as part:
             torch.save(content_of(paused), part)
     finally:
         set_crc32_options(checked)

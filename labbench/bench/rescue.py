@@ -18,6 +18,7 @@ from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
 from labbench.session.store import EPOCH, RUN
 from labbench.session.thinning import Thinning
+from labbench.session.writing import PRIVATE
 
 Report = Callable[[Progress | Metric | Sparsity], None]
 
@@ -65,7 +66,7 @@ class Place:
                 file = os.open(self._epoch, os.O_WRONLY)
             except FileNotFoundError:
                 self._epoch.parent.mkdir(parents=True, exist_ok=True)
-                file = os.open(self._epoch, os.O_WRONLY | os.O_CREAT, 0o666)
+                file = os.open(self._epoch, os.O_WRONLY | os.O_CREAT, PRIVATE)
                 self._make_room()
             try:
                 os.pwrite(file, msgspec.json.encode(known) + b"\n", 0)

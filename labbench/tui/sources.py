@@ -81,8 +81,9 @@ def cut_off(folder: Path) -> CutOff | None:
     ]
     for number, (path, size) in enumerate(left[:RECENT], 1):
         if what := _what(path, size):
-            others = words.plural(len(left) - number, "older one") if number < len(left) else ""
-            more = f"\n\n{others} cut off like this: Open marks them." if others else ""
+            count = len(left) - number
+            said = f"{words.plural(count, 'older session')} {'was' if count == 1 else 'were'} cut off, too: Open marks"
+            more = f"\n\n{said} {'it' if count == 1 else 'them'}." if count else ""
             return CutOff(path, f"{path.name} was not closed in order: {what}. Continue there?{more}")
     return None
 

@@ -12,6 +12,7 @@ from labbench.session.events import Export
 from labbench.session.jsonl import VERSION, BadFile, Header, Writer, encode, read
 from labbench.session.lock import InUse
 from labbench.session.operations import Prune
+from labbench.session.spread import Spread
 from labbench.session.store import Store
 
 
@@ -86,6 +87,14 @@ def test_whoever_locks_a_file_that_was_replaced_meanwhile_takes_the_one_in_its_p
         assert os.path.samestat(os.fstat(file.fileno()), path.stat())
         with pytest.raises(InUse):
             lock.opened(path)
+
+
+def test_the_spread_over_seeds_goes_into_the_file_that_a_link_names(tmp_path: Path) -> None:
+    path, link = written(tmp_path / "s.jsonl"), tmp_path / "link.jsonl"
+    link.symlink_to(path)
+    jsonl.keep_tolerance(link, {1: {"test": Spread(mean=0.9, sd=0.01, n=3)}})
+    assert link.is_symlink()
+    assert read(path)[0].tolerance[1]["test"].n == 3
 
 
 def test_names_that_are_no_utf_8_are_sent_and_come_back(tmp_path: Path) -> None:

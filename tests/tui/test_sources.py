@@ -32,7 +32,11 @@ def test_all_that_were_cut_off_are_offered_the_newest_first():
     broken = folders.sessions() / "broken.jsonl"
     broken.write_text("broken\n")
     os.utime(broken, (0, 0))
-    offered = {"new.jsonl": "2 older ones cut off", "middle.jsonl": "1 older one cut off", "old.jsonl": ""}
+    offered = {
+        "new.jsonl": "2 older sessions were cut off, too: Open marks them.",
+        "middle.jsonl": "1 older session was cut off, too: Open marks it.",
+        "old.jsonl": "",
+    }
     for name, others in offered.items():
         found = cut_off(folders.sessions())
         assert found.path.name == name
@@ -79,7 +83,7 @@ async def test_open_marks_what_was_cut_off():
     left("old.jsonl", 1)
     app = app_on()
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(pilot, lambda: "1 older one cut off like this: Open marks them" in seen(app))
+        await until(pilot, lambda: "1 older session was cut off, too: Open marks it." in seen(app))
         await pilot.press("n")
         await until(pilot, lambda: seen(app).count("· cut off") == 2)
 

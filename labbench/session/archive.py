@@ -166,7 +166,10 @@ def opened(path: Path, limit: int = store.LIMIT) -> Archive:
     with reading.opened(path) as file:
         if file.read(4) != b"PK\x03\x04":
             raise BadArchive(f"{path} is no archive of labbench pack")
-        file.seek(-min(SEAL, path.stat().st_size), os.SEEK_END)
+        size = file.seek(0, os.SEEK_END)
+        if size > limit + jsonl.LIMIT + store.ENTRY_LIMIT:
+            raise BadArchive(f"{path}: {size:,} bytes are more than labbench packs")
+        file.seek(-min(SEAL, size), os.SEEK_END)
         if file.read() != _digest(path):
             raise BadArchive(
                 f"{path} is damaged, or no archive of labbench pack: its bytes are not those that were packed"

@@ -41,8 +41,6 @@ class Record:
         self.tolerance: Tolerance = {}
         """What the file's header says of the spread over seeds: a copy carries it, too."""
         self._writer = writer
-        self._replaces = False
-        """Whether the file at `path`, which is another session yet, is to be replaced when this one begins."""
         self._created = datetime.now().astimezone()
         self._offset = self.session.seconds - time.monotonic()
 
@@ -99,11 +97,12 @@ class Record:
             raise FileExistsError(self.held or "that is where this session is written already")
         if not lock.free(path):
             raise FileExistsError("another labbench records there")
-        writer = None
-        if any(isinstance(event, Started) for _, event in self.session.events):
-            writer = self._begin(path, replace=True)
+        begun = any(isinstance(event, Started) for _, event in self.session.events)
+        if not begun and path.exists():
+            raise FileExistsError("nothing was done yet that could stand in its place")
+        writer = self._begin(path, replace=True) if begun else None
         self.close()
-        self.path, self.broken, self.held, self._writer, self._replaces = path, False, "", writer, writer is None
+        self.path, self.broken, self.held, self._writer = path, False, "", writer
 
     def discard(self) -> None:
         """Take back a file that was begun here with an operation that then failed; the next one begins it anew."""
@@ -128,8 +127,8 @@ class Record:
                 self._writer.write(seconds, event)
             elif isinstance(event, Started):
                 path = self.path or self._name(event.operation)
-                self._writer = self._begin(path, replace=self._replaces)
-                self.path, self._replaces = path, False
+                self._writer = self._begin(path)
+                self.path = path
         except OSError as error:
             if self._writer:
                 self._writer.close()
@@ -138,7 +137,7 @@ class Record:
             return f"{where} cannot be written: {error.strerror or error}; w saves the session elsewhere"
         return ""
 
-    def _begin(self, path: Path, *, replace: bool) -> Writer:
+    def _begin(self, path: Path, *, replace: bool = False) -> Writer:
         header = Header(
             labbench=VERSION,
             title=self.session.title,

@@ -7,6 +7,7 @@ import pytest
 from session_examples import LOAD, finished
 
 from labbench.session import archive, jsonl, lock, reading, recipe
+from labbench.session.archive import BadArchive
 from labbench.session.check import BadInput
 from labbench.session.events import Export
 from labbench.session.jsonl import VERSION, BadFile, Header, Writer, encode, read
@@ -50,6 +51,10 @@ def test_what_is_no_file_of_bounded_size_is_refused_wherever_it_is_read(odd: lis
     for path in odd[:2]:
         with pytest.raises(OSError, match="a pipe or a device"):
             archive.opened(path)
+    with odd[2].open("r+b") as file:
+        file.write(b"PK\x03\x04")
+    with pytest.raises(BadArchive, match="more than labbench packs"):
+        archive.opened(odd[2])
 
 
 def test_a_line_that_is_too_long_is_refused_with_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

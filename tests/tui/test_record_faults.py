@@ -66,17 +66,18 @@ def test_who_cannot_save_over_a_session_goes_on_in_the_old_file(tmp_path):
     assert read(tmp_path / "s.jsonl")[1].changes == lenet_session().changes
 
 
-def test_a_session_that_has_not_begun_replaces_another_only_when_it_begins(tmp_path):
+def test_a_session_that_has_not_begun_replaces_nothing(tmp_path):
     path = tmp_path / "precious.jsonl"
     record_in(path, EVENTS[:3]).close()
     before = path.read_bytes()
     record = Record()
-    record.save_as(path)
-    record.close()
-    assert path.read_bytes() == before
+    with pytest.raises(FileExistsError, match="nothing was done yet"):
+        record.save_as(path)
+    record.save_as(tmp_path / "new.jsonl")
     for event in EVENTS:
         assert not record.take(event)
-    assert read(path)[1].changes == lenet_session().changes
+    assert path.read_bytes() == before
+    assert read(tmp_path / "new.jsonl")[1].changes == lenet_session().changes
 
 
 def test_a_session_of_a_recording_is_there_or_not_after_every_fault(tmp_path):

@@ -40,6 +40,8 @@ class Disk:
         self.calls: list[str] = []
         self.dead = self.full = False
         self.files: list[io.FileIO] = []
+        self.synced = -1
+        """The open file that was synced last."""
         self._at, self._kind = at, kind
 
     def call(self, name: str, do: Callable[[], Any], half: Callable[[], Any] = lambda: None) -> Any:
@@ -92,7 +94,13 @@ def on(disk: Disk) -> Iterator[None]:
 
     def tapped(name: str) -> Callable[..., Any]:
         do = getattr(os, name)
-        return lambda *given, **options: disk.call(name, lambda: do(*given, **options))
+
+        def called(*given: Any, **options: Any) -> Any:
+            if name in ("fsync", "fdatasync"):
+                disk.synced = given[0]
+            return disk.call(name, lambda: do(*given, **options))
+
+        return called
 
     make = os.open
 
@@ -102,7 +110,7 @@ def on(disk: Disk) -> Iterator[None]:
         return found
 
     with ExitStack() as stack:
-        for name in CHANGING:
+        for name in filter(os.__dict__.get, CHANGING):  # macOS has no fdatasync
             stack.enter_context(patch.object(os, name, tapped(name)))
         stack.enter_context(patch.object(os, "open", made))
         stack.enter_context(patch.object(os, "getpid", lambda: NOBODY))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from faults import Disk, every_fault, on
 from msgspec.structs import replace
+from power import every_power_cut
 from session_examples import HERE, LOAD, finished
 
 from labbench.session import archive, integrity, jsonl
@@ -28,7 +29,7 @@ OTHER = Header(labbench=VERSION, title="precious")
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is really waited for: whether it was asked for is what counts."""
     for name in ("fsync", "fdatasync"):
-        monkeypatch.setattr(os, name, lambda file: None)
+        monkeypatch.setattr(os, name, lambda file: None, raising=False)
 
 
 def session_in(folder: Path) -> object:
@@ -157,6 +158,42 @@ def order(folder: Path, operate: Callable[[Path], None]) -> list[str]:
     with on(disk):
         operate(folder)
     return [call for call in disk.calls if call in ("write", "fsync", "fdatasync", "replace", "link")]
+
+
+on_linux = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux which file is meant")
+
+
+@on_linux
+@pytest.mark.parametrize("what", SESSIONS)
+def test_a_session_is_the_old_or_the_new_after_every_power_cut_and_the_new_when_it_was_written(
+    what: str, tmp_path: Path
+) -> None:
+    assert every_power_cut(tmp_path, *SESSIONS[what], session_in) > 6
+
+
+@on_linux
+def test_a_checkpoint_is_there_or_not_after_every_power_cut_and_there_when_it_was_put(tmp_path: Path) -> None:
+    def look(folder: Path) -> object:
+        store = kept(folder)
+        entries = {entry.key: store.get(entry.key) for entry in store.entries()}
+        return {
+            key: [store.checked(piece).read_bytes() for piece in entry.pieces]
+            for key, entry in entries.items()
+            if entry
+        }
+
+    cuts = every_power_cut(
+        tmp_path,
+        lambda folder: kept(folder).put("other", "{}", PARTS[:1]),
+        lambda folder: kept(folder).put("a", "{}", PARTS),
+        look,
+    )
+    assert cuts > 30
+
+
+@on_linux
+def test_an_archive_is_the_old_or_the_new_after_every_power_cut(tmp_path: Path) -> None:
+    assert every_power_cut(tmp_path, pack_another, pack, archive_in) > 40
 
 
 def test_a_file_is_synced_before_it_gets_its_name_and_its_folder_after(tmp_path: Path) -> None:

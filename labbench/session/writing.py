@@ -62,6 +62,11 @@ def whole(
         sync_folder(path.parent)
 
 
+def privately(path: str, flags: int) -> int:
+    """What `open` takes as its opener for a file that is its user's alone."""
+    return os.open(path, flags, PRIVATE)
+
+
 def sync(file: int) -> None:
     """What was written to an open file stands on the disk, where the file system can promise that. Raises `OSError`."""
     try:

@@ -4,13 +4,15 @@ import traceback
 from datetime import datetime
 from pathlib import Path
 
+from labbench.session.writing import privately
+
 
 def report(error: BaseException, log: Path) -> str:
     """Write the traceback of an error to the log; returns the sentence for the user."""
     what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as file:
+        with open(log, "a", encoding="utf-8", opener=privately) as file:
             file.write(f"\n{datetime.now().astimezone().isoformat(timespec='seconds')} the terminal app broke\n")
             traceback.print_exception(error, file=file)
     except OSError as problem:

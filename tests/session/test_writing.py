@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import errno
 import os
 import time
 
@@ -89,6 +90,21 @@ def test_a_name_that_is_taken_is_not_written_over_and_a_guessed_name_is_not_open
         with writing.whole(tmp_path / "file") as made:
             names.add(made.name)
     assert len(names) == 2
+
+
+def test_where_there_are_no_hard_links_a_new_file_is_whole_too(tmp_path, monkeypatch):
+    def unable(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", unable)
+    with writing.whole(tmp_path / "file", new=True) as made:
+        made.write_text("new")
+    with pytest.raises(FileExistsError), writing.whole(tmp_path / "other", new=True) as made:
+        (tmp_path / "other").write_text("somebody else was quicker")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "file": "new",
+        "other": "somebody else was quicker",
+    }
 
 
 def test_what_is_no_file_is_not_replaced(tmp_path):

@@ -25,7 +25,7 @@ from labbench.session.writing import PART, is_abandoned, sweep
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 HEAD = ("date", "model on data", "steps", "accuracy", "ratio", "file", "checkpoints")
 TEXT = (True, True, False, False, False, False, False)
-LARGE = 16 * 2**20  # bytes of a session that is not read for a list: some seconds
+LARGE = 2**26  # bytes of a session that is not read for a list: that takes seconds
 WHAT = HEAD.index("model on data")  # the column that gives way
 
 

@@ -15,7 +15,9 @@ PART = ".part"  # behind the name of a file that is being written
 ABANDONED = 24 * 3600  # seconds after which nobody writes to an unfinished file any more
 PRIVATE = 0o600  # what others may do with files that labbench makes in its own folders: nothing
 LONGEST = 40  # characters of a file's name that the name of its part repeats: a name has 255 bytes at most
-_OF = re.compile(r"\..+\.(?:([0-9a-f]{8})-(\d{1,10})-[0-9a-f]+|(\d{1,10}))\.part", re.DOTALL)
+_OF = re.compile(
+    r"\..+\.(?:([0-9a-f]{8})-)?(\d{1,10})(?:-[0-9a-f]{8})?\.part", re.DOTALL
+)  # .NAME.MACHINE-PROCESS-….part
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 _CANNOT_LINK = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK, errno.EXDEV)
 
@@ -109,8 +111,7 @@ def is_abandoned(part: Path) -> bool:
     found = _OF.fullmatch(part.name)
     if found is None:
         return False
-    here, pid, old = found.groups()
-    gone = here in (None, _here()) and not _is_alive(int(pid or old))
+    gone = found[1] == _here() and not _is_alive(int(found[2]))
     return gone or time.time() - part.lstat().st_mtime > ABANDONED
 
 

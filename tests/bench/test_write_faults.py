@@ -72,10 +72,14 @@ def test_a_state_in_the_cache_is_there_or_not_after_every_fault_and_the_run_goes
         Cache(folder, 2**30).put("a", states[1])
 
     def look(folder: Path) -> object:
-        found = Cache(folder, 2**30).get("a", lambda: states[0])
-        return found and zeros(found.model.state_dict().values())
+        store = Cache(folder, 2**30).store
+        entry = store.get("a")
+        return entry and [store.checked(piece).name for piece in entry.pieces]
 
     assert every_fault(tmp_path, lambda folder: None, put, look, ()) > 30
+    for folder in (tmp_path / "full-9", tmp_path / "killed-20"):
+        found = Cache(folder, 2**30).get("a", lambda: states[0])
+        assert found and zeros(found.model.state_dict().values()) == zeros(states[1].model.state_dict().values())
 
 
 def test_a_run_under_way_is_the_old_or_the_new_after_every_fault(tmp_path: Path) -> None:

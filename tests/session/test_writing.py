@@ -30,7 +30,7 @@ def test_what_was_there_stays_when_writing_fails(tmp_path):
 
 def test_what_a_killed_writer_left_goes_but_not_what_another_is_writing(tmp_path):
     path = tmp_path / "file"
-    left, growing = tmp_path / ".file.77.part", tmp_path / f".file.{os.getpid()}.part"
+    left, growing = tmp_path / ".file.77.part", tmp_path / ".file.78.part"
     for part in (left, growing):
         part.write_text("half")
     long_ago = time.time() - 2 * writing.ABANDONED
@@ -46,8 +46,8 @@ def part(name: str, host: str = "", pid: int = 2**22 + 1) -> str:
 
 
 def test_parts_of_processes_that_are_gone_go_whatever_they_were_to_become(tmp_path):
-    gone = [part("a"), part("b\n.c"), ".d.4194305.part", part("folder")]
-    stay = [part("e", pid=os.getpid()), part("f", host="01234567"), "g.part", ".h.part", ".i.x-1.part"]
+    gone = [part("a"), part("b\n.c"), part("folder")]
+    stay = [part("d", pid=os.getpid()), part("e", host="01234567"), ".f.77.part", "g.part", ".h.part", ".i.x-1.part"]
     for name in (*gone[:-1], *stay):
         (tmp_path / name).write_text("half")
     (tmp_path / gone[-1]).mkdir()
@@ -59,7 +59,7 @@ def test_parts_of_processes_that_are_gone_go_whatever_they_were_to_become(tmp_pa
     for name in stay:
         os.utime(tmp_path / name, (long_ago, long_ago))
     writing.sweep(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"file", *stay[2:]}, "what is no part of labbench's stays"
+    assert {path.name for path in tmp_path.iterdir()} == {"file", *stay[3:]}, "what is no part of labbench's stays"
     writing.sweep(tmp_path / "nowhere")
 
 

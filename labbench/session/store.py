@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from labbench.session import reading
-from labbench.session.writing import PART, PRIVATE, sweep, sync_folder, sync_path, whole
+from labbench.session.writing import PART, PRIVATE, sweep, sync_all, whole
 
 LIMIT = 4 * 2**30  # bytes of checkpoints that labbench keeps: 90 states of a ResNet-18 that have nothing in common
 ENTRY_LIMIT = 2**28  # bytes of an entry: some numbers for each weight of its model
@@ -168,10 +168,8 @@ class Store:
                     written.append(self.object_path(piece.object))
                     write(written[-1], content, synced=False)
                     new += piece.size
-            for made in written:  # all of them together: the first has most of the waiting
-                sync_path(made)
-            for folder in {folder for made in written for folder in (made.parent, made.parent.parent)}:
-                sync_folder(folder)
+            sync_all(written)
+            sync_all({folder for made in written for folder in (made.parent, made.parent.parent)})
             entry = Entry(here=here, pieces=tuple(pieces), text=text)
             encoded = msgspec.json.encode(entry)
             write(path, encoded)

@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -60,6 +61,19 @@ class Disk:
         self.full = self._kind == "full"
         code = errno.ENOSPC if self.full else errno.EIO
         raise OSError(code, os.strerror(code))
+
+
+class OneByOne:
+    """Threads that do one thing after the other."""
+
+    def __init__(self, count: int) -> None:
+        self.map = map
+
+    def __enter__(self) -> "OneByOne":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
 
 
 @contextmanager
@@ -118,6 +132,7 @@ def on(disk: Disk) -> Iterator[None]:
         stack.enter_context(patch.object(builtins, "open", opened))
         stack.enter_context(patch.object(reading, "FileIO", File))
         stack.enter_context(patch.object(Disk, "used", disk))
+        stack.enter_context(patch.object(futures, "ThreadPoolExecutor", OneByOne))  # calls are counted in their order
         try:
             yield
         finally:

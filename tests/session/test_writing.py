@@ -130,6 +130,18 @@ def test_who_needs_the_name_writes_under_it_in_a_folder_that_goes(tmp_path):
     assert [one.read_text() for one in tmp_path.iterdir()] == ["new"]
 
 
+def test_many_files_and_folders_are_synced_and_what_fails_is_told(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
+    paths = [tmp_path / f"{number}" for number in range(20)]
+    for number, path in enumerate(paths):
+        path.mkdir() if number % 2 else path.touch()
+    writing.sync_all(paths)
+    assert sorted(synced) == sorted(path.stat().st_ino for path in paths)
+    with pytest.raises(FileNotFoundError):
+        writing.sync_all([*paths, tmp_path / "nowhere"])
+
+
 def test_a_name_of_the_longest_kind_can_be_written(tmp_path):
     path = tmp_path / ("ä" * 127)
     with writing.whole(path) as made:

@@ -27,7 +27,7 @@ HEADLESS = """headless commands (each has --help):
   labbench show FILE [--recipe]        what a session did and what the model is now
   labbench compare FILE[@POINT] FILE[@POINT] …   models side by side: points of one session, or of several
   labbench check FILE… [--tasks FILE]  whether the tasks of sessions were met, a line each
-  labbench sessions [--prune [SIZE]]   the session files, and the sizes of their checkpoints
+  labbench sessions [--prune [SIZE]]   the session files, and the sizes of their checkpoints (--check: all is whole?)
   labbench pack FILE / unpack ARCHIVE  a session and its checkpoints in one file, for another machine
   labbench list models|datasets|methods|clusterings|regularizers|operations
   labbench export FILE --to MODEL.safetensors|.pth|.pt|.pt2|.onnx
@@ -125,7 +125,9 @@ def app_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a session to continue, or a recipe (.toml)")
+    parser.add_argument(
+        "file", nargs="?", type=_session_file, metavar="FILE", help="a session to continue, or a recipe (.toml)"
+    )
     parser.add_argument(
         "--model", help="open this model at once, on --dataset (digits): a name, or code of your own: net.py:build"
     )
@@ -183,10 +185,10 @@ def command_parser(name: str) -> argparse.ArgumentParser:
     if name in ("sessions", "pack", "unpack"):
         return _keeping_parser(name, parser)
     if name == "check":
-        parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="sessions")
+        parser.add_argument("files", nargs="+", type=_session_file, metavar="FILE", help="sessions")
         parser.add_argument(
             "--tasks",
-            type=Path,
+            type=_session_file,
             metavar="FILE",
             help="the tasks of this session or recipe count, not those in the files",
         )
@@ -198,7 +200,8 @@ def command_parser(name: str) -> argparse.ArgumentParser:
         )
         _computing(parser)
         return parser
-    parser.add_argument("file", type=Path, metavar="RECIPE" if name == "run" else "FILE", help=_file_help(name))
+    kind = Path if name == "run" else _session_file
+    parser.add_argument("file", type=kind, metavar="RECIPE" if name == "run" else "FILE", help=_file_help(name))
     if name == "replay":
         _replay_options(parser)
     if name == "show":
@@ -243,10 +246,21 @@ def _keeping_parser(name: str, parser: Parser) -> Parser:
             help="drop checkpoints of all sessions, those used longest ago first, until SIZE is left (2GB); "
             "without SIZE, all that can be computed again",
         )
+        parser.add_argument(
+            "--check",
+            action="store_true",
+            help="read every session and every checkpoint through: what is broken or left over, and what to do; "
+            "exit code 1 if there is anything",
+        )
+        parser.add_argument(
+            "--repair",
+            action="store_true",
+            help="with --check: remove broken checkpoints and what killed processes left; never a session",
+        )
         parser.add_argument("--json", dest="form", action="store_const", const="json", default="text", help="as JSON")
         return parser
     if name == "pack":
-        parser.add_argument("file", type=Path, metavar="FILE", help="a session")
+        parser.add_argument("file", type=_session_file, metavar="FILE", help="a session")
         parser.add_argument("--to", type=Path, metavar="ARCHIVE", help="beside FILE, with .labbench.zip at the end")
         parser.add_argument("--force", action="store_true", help="replace the archive if it is there")
     else:
@@ -261,7 +275,7 @@ def _keep(name: str, given: argparse.Namespace) -> int:
 
     match name:
         case "sessions":
-            return keeping.sessions(given.folder, given.form, given.prune)
+            return keeping.sessions(given.folder, given.form, given.prune, given.check, given.repair)
         case "pack":
             return keeping.pack(given.file, given.to, given.force)
         case _:
@@ -345,6 +359,12 @@ def _said(flag: str, read: Callable[[str], Read], text: str) -> Read:
         raise BadInput(f"{flag} {error}") from None
 
 
+def _session_file(name: str) -> Path:
+    from labbench.folders import session_file
+
+    return session_file(name)
+
+
 def _file_help(name: str) -> str:
     return {"run": "a recipe (.toml)", "show": "a session or a recipe (.toml)"}.get(name, "a session")
 
@@ -386,7 +406,7 @@ def _app(given: argparse.Namespace) -> int:
 def _no_such_command(arguments: list[str]) -> str:
     """A sentence where the first argument is a mistyped command, or ""."""
     name = arguments[0] if arguments else ""
-    if not name or name.startswith("-") or Path(name).suffix or Path(name).exists():
+    if not name or name.startswith("-") or Path(name).suffix or os.path.exists(_session_file(name)):
         return ""
     close = difflib.get_close_matches(name, COMMANDS, n=1)
     hint = f"did you mean labbench {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"

@@ -12,16 +12,18 @@ from typing import Any, TypeVar
 from labbench import client
 from labbench.cells import head, left
 from labbench.exits import BAD, CANNOT, DIFFERS, INTERRUPTED, SAME, say
-from labbench.headless import CannotRun, Refused, Stopped, export_model, perform
+from labbench.headless import Begun, CannotRun, Refused, Stopped, export_model, interrupted, perform
 from labbench.listing import opened, print_lines
 from labbench.printable import printable
 from labbench.session import recipe, report
 from labbench.session.check import BadInput
 from labbench.session.compare import Judgment
 from labbench.session.events import EXPORT_FORMATS, AnyEvent, Finished, Progress, Restored, restore_along
+from labbench.session.jsonl import BadFile
 from labbench.session.operations import AnyOperation
 from labbench.session.own import described, own_models
 from labbench.session.session import Session
+from labbench.session.unfinished import rest_of
 from labbench.session.vary import Setting
 from labbench.verify import Checker, Plan, StepFailed, do_again, on_device, plan, verify
 
@@ -108,23 +110,58 @@ def run(file: Path, out: Path | None, device: str, data_dir: Path | None, trust_
         steps = recipe.read(file)
     except BadInput as error:
         return say(str(error), BAD)
-    if taken(out, "--out"):
-        return BAD
-    operations = [on_device(operation, device) for operation in steps.steps]
+    operations: Sequence[AnyOperation] = [on_device(operation, device) for operation in steps.steps]
     models = own_models(operations)
     if models and not trust_code:
         return refuse_code(file, models)
-    printer = Printer(operations, None)
-    command = client.worker_command(data_dir)
-    try:
-        outcome(perform(operations, printer.see, command=command, title=steps.title, out=out, trusted=models))
-    except Refused as error:
-        return say(f"{file}: step {printer.finished + 1}: {error}", DIFFERS)
-    except CannotRun as error:
-        return say(str(error), CANNOT)
-    except Stopped:
-        return say(f"stopped; {out} has what was done" if out else "stopped", INTERRUPTED)
+    with contextlib.ExitStack() as held:
+        begun = None
+        if out and out.is_file():
+            try:
+                begun, operations = _begun(out, operations, held)
+            except BadInput as error:
+                return say(str(error), BAD)
+        elif taken(out, "--out"):
+            return BAD
+        first = len(begun.session.steps) + 1 if begun else 1
+        printer = Printer(operations, None, first)
+        work = perform(
+            operations,
+            printer.see,
+            command=client.worker_command(data_dir),
+            title=steps.title,
+            out=out,
+            trusted=models,
+            begun=begun,
+        )
+        try:
+            outcome(work)
+        except Refused as error:
+            return say(f"{file}: step {first + printer.finished}: {error}", DIFFERS)
+        except CannotRun as error:
+            return say(str(error), CANNOT)
+        except Stopped:
+            return say(
+                f"stopped; {out} has what was done, and the same command goes on" if out else "stopped", INTERRUPTED
+            )
     return SAME
+
+
+def _begun(
+    out: Path, operations: Sequence[AnyOperation], held: contextlib.ExitStack
+) -> tuple[Begun, Sequence[AnyOperation]]:
+    """What a run of the same operations, which did not come to its end, left in `out`, held open; and what is left to
+    do. Raises `BadInput` where there is another session or nothing is left, and `OSError`."""
+    try:
+        begun = interrupted(out)
+        assert begun.writer
+        held.enter_context(begun.writer)
+        left = rest_of(operations, [step.operation for step in begun.session.steps])
+    except (BadFile, ValueError) as error:
+        raise BadInput(f"{out} is already there and is something else ({error}); --out takes a new file") from None
+    if not left:
+        raise BadInput(f"{out} is already there and has all of it; --out takes a new file")
+    return begun, left
 
 
 def export(file: Path, to: Path, force: bool, device: str, data_dir: Path | None, trust_code: bool = False) -> int:

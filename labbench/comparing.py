@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from labbench import folders
 from labbench.exits import BAD, SAME, say
 from labbench.listing import print_json, print_lines
 from labbench.session.comparison import PARTS, Line, Subject, classes, layers, legend, part, text_of, totals
@@ -16,7 +17,7 @@ def compare(named: Sequence[str], form: str, everything: bool = False) -> int:
     subjects = []
     for text in named:
         try:
-            found, notice = named_point(text)
+            found, notice = named_point(text, folders.session_file)
         except (BadFile, ValueError) as error:
             return say(str(error), BAD)
         if notice:

@@ -1,5 +1,6 @@
 """Where things lie on this platform: data sets, sessions, checkpoints and the log."""
 
+import os
 from pathlib import Path
 
 import platformdirs
@@ -13,6 +14,17 @@ def data() -> Path:
 def sessions() -> Path:
     """The folder where every run of the app is recorded unless `--session FILE` says otherwise."""
     return platformdirs.user_data_path("labbench", appauthor=False) / "sessions"
+
+
+def session_file(name: str) -> Path:
+    """The file that a name on the command line means: the one here, else the session that `labbench sessions` lists so,
+    with or without .jsonl."""
+    path = Path(name)
+    if os.path.basename(name) == name and not os.path.exists(path):
+        for listed in (sessions() / name, sessions() / f"{name}.jsonl"):
+            if os.path.isfile(listed):
+                return listed
+    return path
 
 
 def checkpoints() -> Path:

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from labbench.client import Client
+from labbench.leftovers import sweep_own
 from labbench.session.events import (
     AnyEvent,
     AnyRequest,
@@ -25,8 +26,9 @@ from labbench.session.events import (
     Stop,
     Trust,
 )
-from labbench.session.jsonl import VERSION, Header, Writer
+from labbench.session.jsonl import VERSION, Header, Writer, read
 from labbench.session.operations import AnyOperation, Finetune, Load
+from labbench.session.reading import text_of
 from labbench.session.session import Session
 from labbench.session.thinning import Thinning
 
@@ -52,6 +54,20 @@ class Begun:
     header: Header
     session: Session
     restore: Restore
+    writer: Writer | None = None
+    """Of the file that it goes on in. Without one, it goes on in a copy."""
+
+
+def interrupted(out: Path) -> Begun:
+    """The session of a file, to go on from where it ends. Raises `BadFile`, or `OSError` as where somebody else records
+    there."""
+    writer = Writer(out, None)
+    try:
+        header, session, _ = read(out)
+    except BaseException:
+        writer.close()
+        raise
+    return Begun(header, session, session.restore(), writer)
 
 
 async def perform(
@@ -66,8 +82,8 @@ async def perform(
 ) -> Session:
     """Do the operations in order; ctrl+c stops the running one, keeping what was learned.
 
-    `trusted` are the models of the user's own whose code may be run. With `begun` a session goes on; `out` then has
-    what was done in it before, too.
+    `trusted` are the models of the user's own whose code may be run. With `begun` a session goes on; `out`, which must
+    not be there, then has what was done in it before, too.
 
     Raises `CannotRun`, `Refused` or `Stopped`, and `OSError` where `out` cannot be written; what was done until then
     was seen, and stands in `out`.
@@ -81,15 +97,16 @@ async def perform(
         await bench.trust(trusted)
         created = datetime.now().astimezone().isoformat(timespec="seconds")
         header = Header(labbench=VERSION, title=title, created=created, environment=ready.environment)
-        writer = Writer(out, begun.header if begun else header) if out else None
+        writer = begun.writer if begun else None
+        if out and not writer:
+            writer = Writer(out, begun.header if begun else header, begun.session.events if begun else ())
         start = time.monotonic() - session.seconds
         try:
             if begun and writer:
-                for at, event in (*session.events, (session.seconds, ready)):
-                    writer.write(at, event)
+                writer.write(session.seconds, ready)
             session.append(session.seconds, ready)
             see(session, ready)
-            for request in (*([begun.restore] if begun else []), *operations):
+            for request in (*([begun.restore] if begun and begun.restore.points else []), *operations):
                 async for event in bench.ask(request):
                     seconds = time.monotonic() - start
                     session.append(seconds, event)
@@ -99,8 +116,8 @@ async def perform(
                 bench.stop_if_asked()
         finally:
             if writer:
-                writer.write(time.monotonic() - start, Closed())
-                writer.close()
+                with writer:
+                    writer.write(time.monotonic() - start, Closed())
     return session
 
 
@@ -113,7 +130,7 @@ async def export_model(
         ready = await bench.ready()
         _check_devices([point.operation for point in restore.points], ready)
         await bench.trust(trusted)
-        for request in (restore, Export(path=str(to))):
+        for request in (restore, Export(path=text_of(to))):
             async for event in bench.ask(request):
                 session.append(session.seconds, event)
                 see(session, event)
@@ -135,6 +152,7 @@ class Bench:
     async def __aenter__(self) -> "Bench":
         try:
             self._client = await Client.start(self._command)
+            sweep_own()
         except OSError as error:
             raise CannotRun(f"the worker cannot be started: {error}") from None
         self._events: AsyncIterator[AnyEvent] = self._client.events()

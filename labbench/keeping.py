@@ -3,26 +3,31 @@ machine. They compute nothing."""
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from labbench import folders
 from labbench.cells import cells, cut
-from labbench.exits import BAD, CANNOT, SAME, say
+from labbench.exits import BAD, CANNOT, DIFFERS, SAME, say
 from labbench.listing import print_json, print_lines
 from labbench.printable import printable
-from labbench.session import archive, jsonl, report, store
+from labbench.session import archive, integrity, jsonl, lock, reading, report, store
+from labbench.session.integrity import Examined, Found
 from labbench.session.keys import keys_of
 from labbench.session.operations import Load
 from labbench.session.own import brief, own_models
 from labbench.session.store import RUN, Busy, Kept, Store
+from labbench.session.writing import PART, is_abandoned, sweep
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 HEAD = ("date", "model on data", "steps", "accuracy", "ratio", "file", "checkpoints")
 TEXT = (True, True, False, False, False, False, False)
+LARGE = 2**26  # bytes of a session that is not read for a list: that takes seconds
 WHAT = HEAD.index("model on data")  # the column that gives way
 
 
@@ -62,14 +67,17 @@ class Inventory:
     """Bytes of tensors that were not computed here."""
 
 
-def sessions(folder: Path | None, form: str, prune: str | None) -> int:
-    """List the session files of a folder with the sizes of their checkpoints; with `prune`, drop checkpoints first."""
+def sessions(folder: Path | None, form: str, prune: str | None, check: bool = False, repair: bool = False) -> int:
+    """List the session files of a folder with the sizes of their checkpoints; or `prune`, drop checkpoints; or `check`
+    whether all is as it was written, and `repair` the checkpoints."""
     kept = Store(folders.checkpoints())
     if folder and not folder.is_dir():
         return say(f"{folder} is no folder; labbench show FILE shows one session", BAD)
     folder = folder or folders.sessions()
     if prune is not None:
         return _prune(kept, prune)
+    if check or repair:
+        return _check(folder, kept, form, repair)
     found = inventory(folder, kept)
     if form == "json":
         value = {
@@ -107,12 +115,76 @@ def _prune(kept: Store, size: str) -> int:
     return SAME
 
 
+def _check(folder: Path, kept: Store, form: str, repair: bool) -> int:
+    """Read everything through, and say what is wrong and what to do."""
+    looked = [integrity.session(path) for path in _files(folder)]
+    parts = sorted(path.name for path in folder.glob(f".*{PART}") if is_abandoned(path))
+    try:
+        found = integrity.checkpoints(kept, repair=repair)
+    except Busy as error:
+        return say(f"{error}; try again when it is done", CANNOT)
+    if repair:
+        sweep(folder)
+    broken = any(one.state == "broken" for one in looked)
+    left = bool(parts) or any(fault.ours for fault in found.faults)
+    if form == "json":
+        print_json(
+            {
+                "folder": str(folder),
+                "sessions": looked,
+                "leftovers": parts,
+                "checkpoints": {"folder": str(kept.folder), **msgspec.structs.asdict(found)},
+                "repaired": repair and left,
+                "well": not broken and (repair or not left),
+            }
+        )
+    else:
+        print_lines(map(printable, _check_lines(folder, kept, looked, parts, found, repair)))
+    return DIFFERS if broken or (left and not repair) else SAME
+
+
+def _check_lines(
+    folder: Path, kept: Store, looked: list[Examined], parts: list[str], found: Found, repair: bool
+) -> Iterator[str]:
+    counts = Counter(one.state for one in looked)
+    states = ", ".join(f"{counts[state]} {state}" for state in ("closed", "cut off", "open", "broken") if counts[state])
+    yield f"{_count(len(looked), 'session')} in {_home(folder)}" + (f": {states}" if states else "")
+    for one in looked:
+        match one.state:
+            case "broken":
+                yield f"  ! {one.file}: {one.problem}"
+                yield "      it stays as it is: only you can tell whether it may go, or whether there is a copy"
+            case "cut off":
+                yield f"  {one.file}: not closed in order; labbench {Path(one.file).stem} goes on there"
+            case "open":
+                yield f"  {one.file}: open in another labbench"
+            case _:
+                pass
+    done = "removed" if repair else "--repair removes it"
+    for name in parts:
+        yield f"  ! {name}: left behind by a killed process; {done}"
+    yield (
+        f"{_count(found.states, 'checkpoint')}, {_count(found.objects, 'object')} of {in_words(found.size)}, "
+        f"{_count(found.runs, 'run')} under way, in {_home(kept.folder)}"
+    )
+    for fault in found.faults:
+        yield f"  ! {fault.path}: {fault.problem}" + (f"; {done}" if fault.ours else "; it is left alone")
+    if any(fault.ours for fault in found.faults):
+        yield "      checkpoints are a cache: what is removed is computed again when a session needs it"
+    yield "all is well" if not (parts or found.faults or counts["broken"]) else "everything else is well"
+
+
+def _files(folder: Path) -> list[Path]:
+    """The session files of a folder, newest first."""
+    return sorted(folder.glob("*.jsonl"), key=lambda path: (_changed(path), path.name), reverse=True)
+
+
 def inventory(folder: Path, kept: Store) -> Inventory:
     """The session files of a folder, newest first, and what the store has of each."""
     entries = {entry.key: entry for entry in kept.entries()}
     sizes = {sha: size for entry in entries.values() for sha, size in entry.objects.items()}
     found, mine = [], set()
-    for path in sorted(folder.glob("*.jsonl"), key=lambda path: (_changed(path), path.name), reverse=True):
+    for path in _files(folder):
         listed, objects = _listed(path, entries)
         mine |= objects
         found.append(listed)
@@ -132,6 +204,9 @@ def _listed(path: Path, entries: dict[str, Kept]) -> tuple[Listed, set[str]]:
     """A session file, and the objects of its points."""
     try:
         size = path.stat().st_size
+        if size > LARGE:
+            said = "too large to be read for this list; labbench show shows it"
+            return Listed(file=path.name, size=size, problem=said), set()
         header, session, notice = jsonl.read(path)
     except OSError as error:
         return Listed(file=path.name, size=0, problem=error.strerror or str(error)), set()
@@ -244,8 +319,10 @@ def unpack(file: Path, to: Path, force: bool) -> int:
     except archive.BadArchive as error:
         return say(str(error), BAD)
     session = to / found.name
-    if session.exists() and not force and session.read_bytes() != found.content:
+    if session.exists() and not force and not _has(session, found.content):
         return say(f"{session} is there already and is another; --force replaces it, --to names another folder", BAD)
+    if not lock.free(session):
+        return say(f"{session} is open in another labbench; --to names another folder", CANNOT)
     kept = Store(folders.checkpoints())
     try:
         new = archive.unpack(found, kept, session)
@@ -262,6 +339,13 @@ def unpack(file: Path, to: Path, force: bool) -> int:
 
 def _print_made(file: Path, size: int, remarks: Sequence[str]) -> None:
     print_lines([printable(f"{file}  {size:,} bytes"), *(f"     · {remark}" for remark in remarks)])
+
+
+def _has(file: Path, content: bytes) -> bool:
+    try:
+        return reading.content(file, len(content)) == content
+    except OSError:
+        return False
 
 
 def _coverage(found: archive.Checkpoints) -> str:

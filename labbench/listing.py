@@ -13,7 +13,7 @@ from labbench.printable import escaped_json, printable, printable_lines
 from labbench.session import figures, measures_report, recipe, report
 from labbench.session.catalogue import Entry, Knob, shipped
 from labbench.session.check import MAY_BE_LEFT_OUT, BadInput, bounds, listed
-from labbench.session.jsonl import BadFile, Header, read
+from labbench.session.jsonl import BadFile, Header, encode, read
 from labbench.session.operations import Value
 from labbench.session.scan_report import latest, of_another, table
 from labbench.session.session import Session, Step
@@ -237,7 +237,7 @@ def _default(knob: Knob) -> str:
 
 def print_json(value: object) -> None:
     """Print data as JSON; what a terminal could act on is escaped in it."""
-    print(escaped_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
+    print(escaped_json(msgspec.json.format(encode(value).rstrip(), indent=2).decode()))
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ from labbench.session.session import Session
 from labbench.session.snapshot import Snapshot
 from labbench.session.spread import Figures, Spread, gathered, tolerance_of
 from labbench.session.vary import Setting, shifted
+from labbench.session.writing import whole
 from labbench.verify import Plan, StepFailed, do_again
 
 COLUMNS = ("validation", "test", "sparsity")
@@ -70,7 +71,8 @@ def repeat(
     steps = gathered(planned.steps, runs)
     print_lines(_table(steps, len(runs)))
     if json:
-        json.write_bytes(_json(planned, tuple(runs), steps))
+        with whole(json, new=True) as part:
+            part.write_bytes(_json(planned, tuple(runs), steps))
     if keep and (problem := _kept(file, steps)):
         return say(problem, code or DIFFERS)
     return code
@@ -93,8 +95,7 @@ def _run(
 def _closed(file: Path) -> str:
     """Why the spread could not be written into the file, before hours are spent on it."""
     try:
-        with file.open("r+b") as there:
-            lock.take(there)
+        lock.opened(file).close()
     except OSError as error:
         return _cannot_carry(file, error)
     return ""

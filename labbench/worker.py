@@ -66,6 +66,7 @@ from labbench.session.events import (
 from labbench.session.jsonl import decode_request, encode
 from labbench.session.operations import AnyOperation, Finetune, Load, Recalibrate, Standing, Value, Walk
 from labbench.session.own import is_own
+from labbench.session.reading import path_of
 
 Options: TypeAlias = tuple[tuple[str, Value], ...]
 
@@ -230,7 +231,7 @@ class Worker:
         """Write the current model to a file."""
         if self.timeline.state is None:
             raise BenchError("no model is open: load one first")
-        self.emit(export(self.timeline.state, Path(request.path).expanduser()))
+        self.emit(export(self.timeline.state, path_of(request.path)))
 
     def read(self, source: int) -> None:
         """Put the requests of a pipe into the queue; a stop goes to the running operation at once."""

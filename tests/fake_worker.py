@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
@@ -33,6 +32,7 @@ from labbench.session.events import (
 from labbench.session.jsonl import decode_request, encode
 from labbench.session.operations import AnyOperation, Cluster, Evaluate, Finetune, Load, Note, Prune
 from labbench.session.own import is_own
+from labbench.session.reading import path_of
 from labbench.session.snapshot import Accuracy, LayerRow, Snapshot, Total
 from labbench.session.tree import Tree
 
@@ -156,7 +156,7 @@ def main() -> None:
                 done = tree.path()
                 say(Restored(snapshot=snapshot(done), recomputed=len(done)))
             case Export():
-                Path(request.path).write_bytes(b"made up")
+                path_of(request.path).write_bytes(b"made up")
                 say(Exported(path=request.path, size=7, gzipped=5, loaded=50, deviation=2e-7, remarks=("made up",)))
             case Note() if request.text in TRICKS:
                 TRICKS[request.text]()

@@ -19,6 +19,7 @@ from labbench.bench.state import Data, State
 from labbench.session.check import listed
 from labbench.session.events import EXPORT_FORMATS, Exported
 from labbench.session.own import is_own
+from labbench.session.reading import text_of
 
 TOLERANCE = 1e-4  # of the largest logit, or of 1 where that is smaller
 IMAGES = 4  # other than the 2 that are traced: the batch dimension is dynamic
@@ -52,7 +53,7 @@ def export(state: State, path: Path) -> Exported:
         case _:
             raise BenchError(f"{path.name}: an export is written as {listed(EXPORT_FORMATS)}, by its ending")
     return Exported(
-        path=str(path),
+        path=text_of(path),
         size=path.stat().st_size,
         gzipped=gzipped(path),
         loaded=FLOAT * sum(layer.parameters for layer in state.layers),

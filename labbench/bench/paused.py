@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.serialization import get_crc32_options, set_crc32_options
 
+from labbench.session import reading
 from labbench.session.events import Metric, Sparsity
 from labbench.session.operations import Finetune
 from labbench.session.snapshot import Accuracy
-from labbench.session.writing import whole
+from labbench.session.writing import PRIVATE, whole
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def save(paused: Paused, path: Path) -> None:
     checked = get_crc32_options()
     set_crc32_options(False)
     try:
-        with whole(path) as part:
+        with whole(path, PRIVATE) as part:
             torch.save(content_of(paused), part)
     finally:
         set_crc32_options(checked)
@@ -69,6 +70,7 @@ def save(paused: Paused, path: Path) -> None:
 def read(path: Path) -> Paused | None:
     """What `save` wrote; None where the file is not there or cannot be read. No code of it is run."""
     try:
+        reading.opened(path).close()  # a pipe would be waited for
         return from_content(torch.load(path, map_location="cpu", weights_only=True))
     except Exception:  # noqa: BLE001  # torch.load raises whatever the bytes provoke
         return None

@@ -14,15 +14,18 @@ from msgspec import Struct
 
 from labbench.bench import paused as runs
 from labbench.bench.paused import Paused
+from labbench.session import reading
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
 from labbench.session.store import EPOCH, RUN
 from labbench.session.thinning import Thinning
+from labbench.session.writing import PRIVATE
 
 Report = Callable[[Progress | Metric | Sparsity], None]
 
 SHARE = 0.003  # of a run's time that may be computed for keeping it; it may wait twice as long, for a disk or a core
 FIRST = 2.0  # seconds: a run that is shorter is sooner done again
+LIMIT = 2**20  # bytes of what is noted of an epoch
 RUNS = 8  # interrupted runs that are kept for whoever comes back
 
 
@@ -55,7 +58,7 @@ class Place:
         """What whoever did the same before and was interrupted has left; nothing of it where it is broken."""
         known = None
         with suppress(OSError, ValueError):
-            known = msgspec.json.decode(self._epoch.read_bytes().split(b"\n")[0], type=Known)
+            known = msgspec.json.decode(reading.content(self._epoch, LIMIT).split(b"\n")[0], type=Known)
         return Found(runs.read(self._run), known)
 
     def note(self, known: Known) -> None:
@@ -65,7 +68,7 @@ class Place:
                 file = os.open(self._epoch, os.O_WRONLY)
             except FileNotFoundError:
                 self._epoch.parent.mkdir(parents=True, exist_ok=True)
-                file = os.open(self._epoch, os.O_WRONLY | os.O_CREAT, 0o666)
+                file = os.open(self._epoch, os.O_WRONLY | os.O_CREAT, PRIVATE)
                 self._make_room()
             try:
                 os.pwrite(file, msgspec.json.encode(known) + b"\n", 0)

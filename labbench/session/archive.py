@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from labbench.session import jsonl, store
+from labbench.session import jsonl, reading, store
 from labbench.session.keys import keys_of
 from labbench.session.operations import Finetune
 from labbench.session.session import Session
@@ -99,9 +99,9 @@ def pack(file: Path, kept: Store, to: Path) -> tuple[Session, Checkpoints]:
 
     Raises `jsonl.BadFile`, and `OSError`.
     """
-    content = file.read_bytes()
+    content = jsonl.load(file)
     _, session, _ = jsonl.parse(file, content)
-    name = file.name if file.suffix == ".jsonl" else f"{file.name}.jsonl"
+    name = os.fsencode(file.name if file.suffix == ".jsonl" else f"{file.name}.jsonl").decode(errors="replace")
     with kept.steady():
         wanted = [key + end for key in dict.fromkeys(keys_of(session).values()) for end in ("", RUN)]
         entries = {key: entry for key in wanted if (entry := _whole(kept, key))}
@@ -163,10 +163,13 @@ def opened(path: Path, limit: int = store.LIMIT) -> Archive:
     No member lies outside, is a link, is packed, or is larger than the archive; the checkpoints are those of the
     session, no more than `limit` bytes, and have the hashes that name them.
     """
-    with path.open("rb") as file:
+    with reading.opened(path) as file:
         if file.read(4) != b"PK\x03\x04":
             raise BadArchive(f"{path} is no archive of labbench pack")
-        file.seek(-min(SEAL, path.stat().st_size), os.SEEK_END)
+        size = file.seek(0, os.SEEK_END)
+        if size > limit + jsonl.LIMIT + store.ENTRY_LIMIT:
+            raise BadArchive(f"{path}: {size:,} bytes are more than labbench packs")
+        file.seek(-min(SEAL, size), os.SEEK_END)
         if file.read() != _digest(path):
             raise BadArchive(
                 f"{path} is damaged, or no archive of labbench pack: its bytes are not those that were packed"
@@ -176,6 +179,8 @@ def opened(path: Path, limit: int = store.LIMIT) -> Archive:
         contents = _contents(archive.read(members[CONTENTS])) if CONTENTS in members else None
         if contents is None or SESSION not in members:
             raise BadArchive(f"{path} is no archive of labbench pack")
+        if members[SESSION].file_size > jsonl.LIMIT:
+            raise BadArchive(f"{path}: its session has more than the {jsonl.LIMIT:,} bytes that are read")
         content = archive.read(members[SESSION])
         try:
             _, session, _ = jsonl.parse(Path(contents.name), content)
@@ -206,7 +211,9 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
         room -= info.file_size
         mode = info.external_attr >> 16
         plain = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
-        if not plain or info.flag_bits & 1 or (stat.S_IFMT(mode) not in (0, stat.S_IFREG)) or room < 0 or name in found:
+        large = info.file_size > store.ENTRY_LIMIT and name.startswith("states/")  # those are read into the memory
+        odd = info.flag_bits & 1 or stat.S_IFMT(mode) not in (0, stat.S_IFREG) or large
+        if not plain or odd or room < 0 or name in found:
             raise BadArchive(f"{path}: {name} is not kept as labbench keeps it")
         found[name] = info
     return found
@@ -270,5 +277,5 @@ def unpack(archive: Archive, kept: Store, to: Path, *, limit: int = store.LIMIT)
             if not _whole(kept, key):
                 new += kept.put(key, entry.text, parts(entry), here=False)[1]
     kept.hold(limit)
-    store.write(to, archive.content)
+    store.write(to, archive.content, 0o666)
     return new

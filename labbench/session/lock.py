@@ -3,8 +3,10 @@
 import errno
 import os
 import sys
+from io import FileIO
 from pathlib import Path
-from typing import IO
+
+from labbench.session import reading
 
 LOCKS = Path("/proc/locks")  # Linux's list of who holds what
 
@@ -13,7 +15,7 @@ class InUse(OSError):
     """Another labbench records there; `strerror` says so."""
 
 
-def take(file: IO[bytes]) -> None:
+def take(file: FileIO) -> None:
     """Hold the lock of an open file until it is closed. Raises `InUse`; without locks nothing is guarded."""
     if sys.platform == "win32":
         return
@@ -29,11 +31,25 @@ def take(file: IO[bytes]) -> None:
         return
 
 
+def opened(path: Path) -> FileIO:
+    """A regular file with its lock, open for reading and writing without a buffer. Raises `InUse`, or another
+    `OSError`."""
+    while True:
+        file = reading.opened(path, "r+")
+        try:
+            take(file)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # what was locked has been replaced meanwhile
+
+
 def free(path: Path) -> bool:
     """Whether nobody records there."""
     try:
-        with path.open("r+b") as file:
-            take(file)
+        opened(path).close()
     except InUse:
         return False
     except OSError:

@@ -8,12 +8,14 @@ import msgspec
 from msgspec import Struct
 
 from labbench.printable import escaped_toml
+from labbench.session import reading
 from labbench.session.catalogue import shipped
 from labbench.session.check import BadInput, check_names, listed, meant
 from labbench.session.operations import AnyOperation, as_asked
 from labbench.session.series import operations_from
 
 KEYS = ("title", "about", "step")
+LIMIT = 2**24  # bytes: what people write
 
 
 class Recipe(Struct, frozen=True, kw_only=True):
@@ -27,7 +29,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
 def read(path: Path) -> Recipe:
     """The recipe of a file. `BadInput` names the file, the step and what would be right."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = reading.content(path, LIMIT).decode().replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError:

@@ -15,9 +15,11 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from labbench.session.writing import PART, whole
+from labbench.session import reading
+from labbench.session.writing import PART, PRIVATE, sweep, sync_all, whole
 
 LIMIT = 4 * 2**30  # bytes of checkpoints that labbench keeps: 90 states of a ResNet-18 that have nothing in common
+ENTRY_LIMIT = 2**28  # bytes of an entry: some numbers for each weight of its model
 OBJECT, ENTRY = ".safetensors", ".json"
 PARTS = ("states", "objects")  # folders of what is kept
 UNDER_WAY = "runs"  # the folder of runs that somebody may come back to, after a kill: whoever trains writes them
@@ -150,7 +152,7 @@ class Store:
         Returns the entry, and the bytes that were new. Raises `OSError` where the folder cannot be written.
         """
         path = self.path(key)
-        new, pieces = 0, []
+        new, pieces, written = 0, [], []
         with self._locked(fcntl.LOCK_SH):
             for part in parts:
                 if isinstance(part, Piece):
@@ -163,8 +165,11 @@ class Store:
                     with suppress(OSError):
                         os.utime(self.object_path(piece.object))
                 else:
-                    write(self.object_path(piece.object), content)
+                    written.append(self.object_path(piece.object))
+                    write(written[-1], content, synced=False)
                     new += piece.size
+            sync_all(written)
+            sync_all({folder for made in written for folder in (made.parent, made.parent.parent)})
             entry = Entry(here=here, pieces=tuple(pieces), text=text)
             encoded = msgspec.json.encode(entry)
             write(path, encoded)
@@ -180,7 +185,7 @@ class Store:
     def get(self, key: str) -> Entry | None:
         """The entry of a name, or None if it is not there or broken."""
         try:
-            return decode(self.path(key).read_bytes())
+            return decode(reading.content(self.path(key), ENTRY_LIMIT))
         except (OSError, Broken):
             return None
 
@@ -188,14 +193,17 @@ class Store:
         """The file of an object, read through. Raises `Broken` if it is missing or holds other bytes; it then goes."""
         path = self.object_path(piece.object)
         try:
-            if path.stat().st_size == piece.size:
-                with path.open("rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() == piece.object:
-                        return path
+            if path.stat().st_size == piece.size and self.digest(path) == piece.object:
+                return path
             path.unlink()
         except OSError as error:
             raise Broken(f"{piece.object}: {error.strerror}") from None
         raise Broken(f"{piece.object}: its bytes are not what its name says")
+
+    def digest(self, path: Path) -> str:
+        """The SHA-256 of a file's bytes. Raises `OSError`."""
+        with reading.opened(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def use(self, key: str) -> None:
         """Remember that an entry was needed."""
@@ -214,7 +222,7 @@ class Store:
                 continue
             with suppress(OSError, ValueError, RecursionError):
                 status = path.stat()
-                listed = _listed.decode(path.read_bytes())
+                listed = _listed.decode(reading.content(path, ENTRY_LIMIT))
                 objects = {piece.object: piece.size for piece in listed.pieces}
                 found.append(Kept(path.stem, status.st_mtime, status.st_size, listed.here, objects))
         return sorted(found, key=lambda kept: kept.used)
@@ -223,6 +231,12 @@ class Store:
         """Bytes of everything in it."""
         files = (file for name in (*PARTS, UNDER_WAY) for file in _files(self.folder / name))
         return sum(size for _, size, _ in files)
+
+    def sweep(self) -> None:
+        """Remove what killed writers have left half written."""
+        with suppress(OSError):
+            for folder in (self.folder / "states", self.folder / UNDER_WAY, *(self.folder / "objects").glob("*/")):
+                sweep(folder)
 
     def hold(self, limit: int, newest: str = "") -> None:
         """Make room if there is more than `limit`; the state called `newest` stays. Not while others write."""
@@ -277,6 +291,10 @@ class Store:
         """While it lasts nobody clears, though others may write. Raises `Busy`."""
         return self._locked(fcntl.LOCK_SH)
 
+    def alone(self) -> AbstractContextManager[bool]:
+        """While it lasts nobody else writes or clears. Raises `Busy`."""
+        return self._locked(fcntl.LOCK_EX)
+
     @contextmanager
     def _locked(self, kind: int, wait: float = WAIT) -> Iterator[bool]:
         """While writers hold the lock together nobody clears; who clears is alone. Gives whether the lock works here.
@@ -284,7 +302,7 @@ class Store:
         Raises `Busy` after `wait` seconds.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, PRIVATE)
         try:
             yield _lock(file, kind, time.monotonic() + wait)
         finally:
@@ -332,7 +350,7 @@ def _files(folder: Path) -> Iterator[tuple[Path, int, float]]:
                     yield Path(file.path), status.st_size, status.st_mtime
 
 
-def write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes, mode: int = PRIVATE, *, synced: bool = True) -> None:
     """Write a file that is there whole or not at all."""
-    with whole(path) as part:
+    with whole(path, mode, synced=synced) as part:
         part.write_bytes(content)

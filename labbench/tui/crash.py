@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from labbench.printable import printable
+from labbench.session.writing import privately
 
 
 def report(error: BaseException, log: Path) -> str:
@@ -12,7 +13,7 @@ def report(error: BaseException, log: Path) -> str:
     what = printable(" ".join(f"{type(error).__name__}: {error}".split())[:300])
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as file:
+        with open(log, "a", encoding="utf-8", opener=privately) as file:
             file.write(f"\n{datetime.now().astimezone().isoformat(timespec='seconds')} the terminal app broke\n")
             traceback.print_exception(error, file=file)
     except OSError as problem:

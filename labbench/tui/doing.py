@@ -25,6 +25,7 @@ from labbench.session.operations import (
     Unfreeze,
 )
 from labbench.session.own import brief
+from labbench.session.reading import text_of
 from labbench.session.scan_report import latest
 from labbench.session.series import Steps, gradual
 from labbench.tui.actions import in_help
@@ -235,7 +236,7 @@ def export(app: "LabbenchApp") -> None:
     def take(path: Path | None) -> None:
         if path is not None:
             app.say(f"writing {path.name}")
-            app.desk.send(Export(path=str(path.expanduser().absolute())))
+            app.desk.send(Export(path=text_of(path.expanduser().absolute())))
 
     snapshot = app.shown.session.snapshot
     words = (brief(snapshot.model), snapshot.dataset) if snapshot else ("model",)

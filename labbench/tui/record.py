@@ -17,6 +17,7 @@ from labbench.session.own import brief
 from labbench.session.session import Session
 from labbench.session.spread import Tolerance
 from labbench.session.thinning import Thinning
+from labbench.session.writing import PRIVATE
 from labbench.tui.words import file_name
 
 
@@ -96,10 +97,10 @@ class Record:
             raise FileExistsError(self.held or "that is where this session is written already")
         if not lock.free(path):
             raise FileExistsError("another labbench records there")
-        path.unlink(missing_ok=True)
-        writer = None
-        if any(isinstance(event, Started) for _, event in self.session.events):
-            writer = self._begin(path)
+        begun = any(isinstance(event, Started) for _, event in self.session.events)
+        if not begun and path.exists():
+            raise FileExistsError("nothing was done yet that could stand in its place")
+        writer = self._begin(path, replace=True) if begun else None
         self.close()
         self.path, self.broken, self.held, self._writer = path, False, "", writer
 
@@ -113,10 +114,9 @@ class Record:
     def close(self, in_order: bool = True) -> None:
         """Close the file; one that is not closed in order is offered again at the next start."""
         if self._writer:
-            with contextlib.suppress(OSError):  # the disk is full: nothing more can be done
+            with contextlib.suppress(OSError), self._writer:  # the disk is full: nothing more can be done
                 if in_order:
                     self._writer.write(self.seconds, Closed())
-                self._writer.close()
             self._writer = None
 
     def _write(self, seconds: float, event: AnyEvent) -> str:
@@ -126,15 +126,18 @@ class Record:
             if self._writer:
                 self._writer.write(seconds, event)
             elif isinstance(event, Started):
-                self._writer = self._begin(self.path or self._name(event.operation))
-                self.path = self._writer.path
+                path = self.path or self._name(event.operation)
+                self._writer = self._begin(path)
+                self.path = path
         except OSError as error:
+            if self._writer:
+                self._writer.close()
             self.broken, self._writer = True, None
             where = self.path.name if self.path else "the session"
             return f"{where} cannot be written: {error.strerror or error}; w saves the session elsewhere"
         return ""
 
-    def _begin(self, path: Path) -> Writer:
+    def _begin(self, path: Path, *, replace: bool = False) -> Writer:
         header = Header(
             labbench=VERSION,
             title=self.session.title,
@@ -142,12 +145,12 @@ class Record:
             environment=self._first_environment(),
             tolerance=self.tolerance,
         )
-        writer = Writer(path, header)
-        first = next((n for n, (_, event) in enumerate(self.session.events) if isinstance(event, Ready)), None)
-        for number, (seconds, event) in enumerate(self.session.events):
-            if number != first:  # the header says it
-                writer.write(seconds, event)
-        return writer
+        events = list(self.session.events)
+        first = next((n for n, (_, event) in enumerate(events) if isinstance(event, Ready)), None)
+        if first is not None:
+            del events[first]  # the header says it
+        mode = PRIVATE if path.parent == folders.sessions() else 0o666
+        return Writer(path, header, events, mode=mode, replace=replace)
 
     def _first_environment(self) -> Environment | None:
         return next((event.environment for _, event in self.session.events if isinstance(event, Ready)), None)

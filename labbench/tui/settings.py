@@ -7,12 +7,15 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from labbench.session import reading
 from labbench.session.catalogue import knobs_of
 from labbench.session.check import BadInput, operation_from, wrong
+from labbench.session.jsonl import encode
 from labbench.session.operations import OPERATIONS, AnyOperation, Finetune, Load
-from labbench.session.writing import whole
+from labbench.session.writing import PRIVATE, whole
 
 THEME = "textual-dark"
+LIMIT = 2**22  # bytes of the file
 FORGOTTEN = frozenset({"layers", "amounts", "ks", "filters", "steps", "text", "sha256", "code_sha256", "resume"})
 """Fields of one occasion: which layers, how much of each, where a run was stopped, what was noted, what a file held."""
 
@@ -36,7 +39,7 @@ class Settings:
     def load(cls, path: Path) -> "Settings":
         """The settings of this file; defaults where it is absent or broken."""
         try:
-            return cls(path, msgspec.json.decode(path.read_bytes(), type=Remembered))
+            return cls(path, msgspec.json.decode(reading.content(path, LIMIT), type=Remembered))
         except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
             return cls(path)
 
@@ -75,5 +78,5 @@ class Settings:
 
     def save(self) -> None:
         """Write the file in one step, so that no reader sees half of it; where that cannot be, go without."""
-        with contextlib.suppress(OSError), whole(self._path) as part:
-            part.write_bytes(msgspec.json.format(msgspec.json.encode(self._remembered), indent=2))
+        with contextlib.suppress(OSError), whole(self._path, PRIVATE) as part:
+            part.write_bytes(msgspec.json.format(encode(self._remembered).rstrip(), indent=2))

@@ -1,7 +1,8 @@
 """What can be opened: whether a data set lies in the data folder, and the session files of a folder, read cheaply."""
 
-import itertools
+import contextlib
 import os
+import stat
 from datetime import datetime
 from pathlib import Path
 
@@ -9,14 +10,15 @@ import msgspec
 from msgspec import Struct
 
 from labbench.published import PUBLISHED
-from labbench.session import lock
+from labbench.session import lock, reading
 from labbench.session.catalogue import Entry
-from labbench.session.jsonl import VERSION, Header, read
+from labbench.session.integrity import closed_in_order
+from labbench.session.jsonl import VERSION, BadFile, Header, read
 from labbench.session.own import brief
 from labbench.tui import words
 
 RECENT = 50  # sessions that are listed
-TAIL = 64  # bytes: more than the last line of a file that was closed in order
+LARGE = 2 * 2**20  # bytes of a session that is not read through before something can be done
 HEADER_LIMIT = 64 * 1024  # bytes: a first line that is longer is no header
 
 
@@ -30,6 +32,8 @@ class Recent(Struct, frozen=True):
     """Bytes."""
     problem: str = ""
     """Why it cannot be opened."""
+    cut_off: bool = False
+    """Whether it was not closed in order, and nobody records there."""
 
 
 class CutOff(Struct, frozen=True):
@@ -56,35 +60,59 @@ def whereabouts(dataset: Entry, data_dir: Path) -> str:
 
 def recent(folder: Path) -> list[Recent]:
     """The session files of a folder, newest first. A broken one is listed with what is wrong."""
-    dated = []
-    try:
-        for path in folder.glob("*.jsonl"):
-            status = path.stat()
-            dated.append((status.st_mtime, path, status.st_size))
-    except OSError:
-        return []
-    newest = sorted(dated, key=lambda item: item[0], reverse=True)
-    return [_read(path, time, size) for time, path, size in itertools.islice(newest, RECENT)]
+    return [_read(path, status.st_mtime, status.st_size) for path, status in _newest(folder)[:RECENT]]
 
 
 def cut_off(folder: Path) -> CutOff | None:
-    """The newest session of a folder, if it was not closed in order and nobody records there; its end says so."""
+    """The newest of the sessions of a folder that were not closed in order and that nobody records; their ends say so.
+
+    How many others there are is said, too: the list of recent sessions marks them.
+    """
+    left = [
+        (path, status.st_size)
+        for path, status in _newest(folder)
+        if _is_cut_off(path) and not _read(path, 0.0, 0).problem
+    ]
+    for number, (path, size) in enumerate(left[:RECENT], 1):
+        if what := _what(path, size):
+            count = len(left) - number
+            said = f"{words.plural(count, 'older session')} {'was' if count == 1 else 'were'} cut off, too: Open marks"
+            more = f"\n\n{said} {'it' if count == 1 else 'them'}." if count else ""
+            return CutOff(path, f"{path.name} was not closed in order: {what}. Continue there?{more}")
+    return None
+
+
+def _newest(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    """The session files of a folder, the newest first; links to what is no file are none."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in folder.glob("*.jsonl"):
+            with contextlib.suppress(OSError):
+                if stat.S_ISREG((status := path.stat()).st_mode):
+                    found.append((path, status))
+    return sorted(found, key=lambda item: item[1].st_mtime, reverse=True)
+
+
+def _is_cut_off(path: Path) -> bool:
     try:
-        times = [(path.stat().st_mtime, path) for path in folder.glob("*.jsonl")]
-        path = max(times)[1]
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
-            if file.read().endswith(b'"event":"closed"}]\n') or not lock.free(path):
-                return None
+        return not closed_in_order(path) and lock.free(path)
+    except OSError:
+        return False
+
+
+def _what(path: Path, size: int) -> str:
+    """What is in a session that was cut off, in words; "" where nothing is. A large one is not read for that."""
+    if size > LARGE:
+        return f"{size / 1e6:,.0f} MB"
+    try:
         _, session, _ = read(path)
-    except (OSError, ValueError):  # there is none, or it cannot be opened
-        return None
+    except BadFile:
+        return ""
     what = f"{brief(session.snapshot.model)} on {session.snapshot.dataset}, " if session.snapshot else ""
     broken = f"; {session.interrupted.describe()}" if session.interrupted else ""
     if not session.steps and not broken:
-        return None
-    done = words.plural(len(session.steps), "operation")
-    return CutOff(path, f"{path.name} was not closed in order: {what}{done}{broken}. Continue there?")
+        return ""
+    return f"{what}{words.plural(len(session.steps), 'operation')}{broken}"
 
 
 def problem_of(path: Path) -> str:
@@ -93,7 +121,7 @@ def problem_of(path: Path) -> str:
         if path.suffix not in (".jsonl", ".toml"):
             return "must end in .jsonl (a session) or .toml (a recipe)"
         if not path.is_file():
-            return f"there is no file {path}"
+            return "is no regular file" if path.exists() else f"there is no file {path}"
         return _read(path, 0.0, 0).problem if path.suffix == ".jsonl" else ""
     except (OSError, ValueError) as error:
         return str(error)
@@ -103,8 +131,8 @@ def _read(path: Path, time: float, size: int) -> Recent:
     written = datetime.fromtimestamp(time)
     date = f"{written:today %H:%M}" if written.date() == datetime.now().date() else f"{written:%Y-%m-%d}"
     try:
-        with path.open("rb") as file:
-            line = file.readline(HEADER_LIMIT)
+        with reading.opened(path) as file:
+            line = reading.exactly(file, HEADER_LIMIT).partition(b"\n")[0]
         header = msgspec.json.decode(line, type=Header)
     except OSError as error:
         return Recent(path, "", date, size, error.strerror or str(error))
@@ -112,4 +140,4 @@ def _read(path: Path, time: float, size: int) -> Recent:
         return Recent(path, "", date, size, "not a session file")
     if not 1 <= header.labbench <= VERSION:
         return Recent(path, header.title, date, size, f"format {header.labbench}; this labbench reads {VERSION}")
-    return Recent(path, header.title, date, size)
+    return Recent(path, header.title, date, size, cut_off=_is_cut_off(path))

@@ -7,6 +7,7 @@ from typing import Any
 
 from labbench import folders
 from labbench.client import worker_command
+from labbench.leftovers import sweep_own
 from labbench.session.session import Session
 from labbench.tui.link import Link
 
@@ -28,6 +29,7 @@ async def _run(*, recording: Session | None, data_dir: Path | None, **given: Any
         from labbench.tui.app import LabbenchApp
 
         app = LabbenchApp(recording=recording, data_dir=data_dir, link=link, **given)
+        sweep_own(data_dir)
         await app.run_async()
     finally:
         if link:

@@ -7,6 +7,7 @@ from pathlib import Path
 from labbench.session.events import Environment, Failed, Finished, Ready
 from labbench.session.jsonl import VERSION, Header, Writer
 from labbench.session.session import Session
+from labbench.session.writing import PRIVATE
 from labbench.tui.words import file_name
 
 
@@ -25,10 +26,9 @@ def take_over(recording: Session, position: int, folder: Path, name: str) -> Pat
         created=now.isoformat(timespec="seconds"),
         environment=_environment(recording),
     )
-    with Writer(_free(folder, f"{file_name(name)}-{now:%Y-%m-%d-%H%M%S}"), header) as writer:
-        for seconds, event in events:
-            writer.write(seconds, event)
-    return writer.path
+    path = _free(folder, f"{file_name(name)}-{now:%Y-%m-%d-%H%M%S}")
+    Writer(path, header, events, mode=PRIVATE).close()
+    return path
 
 
 def _environment(recording: Session) -> Environment | None:

@@ -95,6 +95,11 @@ def test_an_entry_that_names_no_object_is_refused(sha: str) -> None:
         stores.decode(msgspec.json.encode(raw))
 
 
+def test_what_is_kept_is_for_its_user_alone(store: Store) -> None:
+    store.put("a", "{}", [part("x")])
+    assert {path.stat().st_mode & 0o777 for path in store.folder.rglob("*") if path.is_file()} == {0o600}
+
+
 # Room
 
 

@@ -11,8 +11,8 @@ def closed_files(monkeypatch):
     writers = []
     begin = jsonl.Writer.__init__
 
-    def kept(self, *arguments):
-        begin(self, *arguments)
+    def kept(self, *arguments, **options):
+        begin(self, *arguments, **options)
         writers.append(self)
 
     monkeypatch.setattr(jsonl.Writer, "__init__", kept)

@@ -341,7 +341,8 @@ def _session_line(session: sources.Recent) -> Line:
     name = session.title or STAMP.sub("", session.path.stem)
     if session.problem:
         return Line(str(session.path), f"{session.path.name}: {session.problem}", session.date)
-    return Line(str(session.path), name, f"{session.date} · {session.size / 1000:,.0f} kB")
+    what = "cut off" if session.cut_off else f"{session.size / 1000:,.0f} kB"
+    return Line(str(session.path), name, f"{session.date} · {what}")
 
 
 def _line_of(model: str) -> str:

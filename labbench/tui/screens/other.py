@@ -6,6 +6,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.widgets import Input, Static
 
+from labbench import folders
 from labbench.session.comparison import Subject
 from labbench.session.jsonl import BadFile
 from labbench.session.named import named_point
@@ -66,7 +67,7 @@ class OtherForm(SmallForm[Subject]):
         try:
             if not text:
                 raise ValueError("type the path of a session")
-            found, _ = named_point(text)
+            found, _ = named_point(text, folders.session_file)
         except (BadFile, ValueError) as error:
             self.judge(str(error))
             self.app.bell()

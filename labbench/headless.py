@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeAlias
 
-from labbench.client import Client
+from labbench.client import Client, Silence
+from labbench.exits import INTERRUPTED, by_signal, heard
 from labbench.session.events import (
     AnyEvent,
     AnyRequest,
@@ -30,7 +32,8 @@ from labbench.session.operations import AnyOperation, Finetune, Load
 from labbench.session.session import Session
 from labbench.session.thinning import Thinning
 
-See = Callable[[Session, AnyEvent], None]
+Heard: TypeAlias = AnyEvent | Silence
+See = Callable[[Session, Heard], None]
 
 
 class CannotRun(Exception):
@@ -42,7 +45,12 @@ class Refused(Exception):
 
 
 class Stopped(Exception):
-    """The user asked to stop; what was done is in the session and its file."""
+    """The user asked to stop, or a signal did; what was done is in the session and its file."""
+
+    def __init__(self, code: int = INTERRUPTED) -> None:
+        """`code` is the exit code."""
+        super().__init__(code)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ async def perform(
     trusted: Iterable[str] = (),
     begun: Begun | None = None,
 ) -> Session:
-    """Do the operations in order; ctrl+c stops the running one, keeping what was learned.
+    """Do the operations in order; ctrl+c (or SIGTERM, SIGHUP) stops the running one, keeping what was learned.
 
     `trusted` are the models of the user's own whose code may be run. With `begun` a session goes on; `out` then has
     what was done in it before, too.
@@ -85,12 +93,15 @@ async def perform(
         start = time.monotonic() - session.seconds
         try:
             if begun and writer:
-                for at, event in (*session.events, (session.seconds, ready)):
-                    writer.write(at, event)
+                for at, known in (*session.events, (session.seconds, ready)):
+                    writer.write(at, known)
             session.append(session.seconds, ready)
             see(session, ready)
             for request in (*([begun.restore] if begun else []), *operations):
                 async for event in bench.ask(request):
+                    if isinstance(event, Silence):
+                        see(session, event)
+                        continue
                     seconds = time.monotonic() - start
                     session.append(seconds, event)
                     if writer:
@@ -99,7 +110,8 @@ async def perform(
                 bench.stop_if_asked()
         finally:
             if writer:
-                writer.write(time.monotonic() - start, Closed())
+                if not session.lost:
+                    writer.write(time.monotonic() - start, Closed())
                 writer.close()
     return session
 
@@ -115,20 +127,23 @@ async def export_model(
         await bench.trust(trusted)
         for request in (restore, Export(path=str(to))):
             async for event in bench.ask(request):
-                session.append(session.seconds, event)
+                if not isinstance(event, Silence):
+                    session.append(session.seconds, event)
+                    written = event
                 see(session, event)
-                written = event
             bench.stop_if_asked()
     assert isinstance(written, Exported)
     return session, written
 
 
 class Bench:
-    """A worker that is asked one thing at a time. The first ctrl+c asks it to stop, the second does not wait for it."""
+    """A worker that is asked one thing at a time. The first ctrl+c asks it to stop, the second does not wait for it;
+    signals that ask a program to end do the same."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
-        self._asked_to_stop = False
+        self._asked_by = 0
+        """The signal that asked to stop; 0 for none."""
         self._ready = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -137,14 +152,20 @@ class Bench:
             self._client = await Client.start(self._command)
         except OSError as error:
             raise CannotRun(f"the worker cannot be started: {error}") from None
-        self._events: AsyncIterator[AnyEvent] = self._client.events()
+        self._events: AsyncIterator[Heard] = self._client.events()
         self._main = asyncio.current_task()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, *heard())}
+        for number in self._before:
+            asyncio.get_running_loop().add_signal_handler(number, self._interrupt, number)
         return self
 
-    async def __aexit__(self, *error: object) -> None:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+    async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
+        for number, before in self._before.items():
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, before)
         await self._client.close()
+        if isinstance(error, asyncio.CancelledError) and self._asked_by:
+            raise Stopped(by_signal(self._asked_by)) from None
 
     async def ready(self) -> Ready:
         """Wait until the worker has imported what it needs."""
@@ -161,7 +182,7 @@ class Bench:
         for model in models:
             await self._client.send(Trust(model=model))
 
-    async def ask(self, request: AnyRequest) -> AsyncIterator[AnyEvent]:
+    async def ask(self, request: AnyRequest) -> AsyncIterator[Heard]:
         """Every event up to the one that answers the request. Raises `Refused` or `CannotRun` after giving the last."""
         await self._client.send(request)
         async for event in self._events:
@@ -173,6 +194,7 @@ class Bench:
                     self.stop_if_asked()
                     raise Refused(event.error)
                 case Died():
+                    self.stop_if_asked()  # a batch system ends all processes
                     raise CannotRun(event.error)
                 case _:
                     pass
@@ -180,15 +202,15 @@ class Bench:
 
     def stop_if_asked(self) -> None:
         """Raise `Stopped` if the user pressed ctrl+c."""
-        if self._asked_to_stop:
-            raise Stopped
+        if self._asked_by:
+            raise Stopped(by_signal(self._asked_by))
 
-    def _interrupt(self) -> None:
-        if self._asked_to_stop or not self._ready:
+    def _interrupt(self, number: int) -> None:
+        again, self._asked_by = bool(self._asked_by), number
+        if again or not self._ready:
             assert self._main
             self._main.cancel()
             return
-        self._asked_to_stop = True
         task = asyncio.ensure_future(self._client.send(Stop()))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

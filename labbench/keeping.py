@@ -1,6 +1,7 @@
 """The headless commands that keep sessions and their checkpoints: list them, make room, and carry a session to another
 machine. They compute nothing."""
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from labbench import folders
 from labbench.exits import BAD, CANNOT, SAME, say
@@ -18,6 +20,7 @@ from labbench.session.keys import keys_of
 from labbench.session.operations import Load
 from labbench.session.own import brief, own_models
 from labbench.session.store import RUN, Busy, Kept, Store
+from labbench.streams import in_utf8
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 HEAD = ("date", "model on data", "steps", "accuracy", "ratio", "file", "checkpoints")
@@ -72,8 +75,8 @@ def sessions(folder: Path | None, form: str, prune: str | None) -> int:
     found = inventory(folder, kept)
     if form == "json":
         value = {
-            "folder": str(folder),
-            "sessions": found.sessions,
+            "folder": in_utf8(folder),
+            "sessions": [replace(listed, file=in_utf8(listed.file)) for listed in found.sessions],
             "checkpoints": {
                 "folder": str(kept.folder),
                 "size": found.size,
@@ -246,15 +249,17 @@ def unpack(file: Path, to: Path, force: bool) -> int:
     if session.exists() and not force and session.read_bytes() != found.content:
         return say(f"{session} is there already and is another; --force replaces it, --to names another folder", BAD)
     kept = Store(folders.checkpoints())
+    if problem := kept.unusable():
+        say(f"without its checkpoints, which cannot be kept here ({problem}): what they hold will be computed again")
     try:
-        new = archive.unpack(found, kept, session)
+        new = archive.unpack(found, None if problem else kept, session)
     except archive.BadArchive as error:
         return say(str(error), BAD)
     except Busy as error:
         return say(f"{error}; try again when it is done", CANNOT)
     print(f"{session}  {len(found.content):,} bytes")
     fresh = f"{in_words(new)} of them were not here yet" if new else "all of them were here already"
-    remarks = [_coverage(found.checkpoints) + (f"; {fresh}" if found.checkpoints.points else "")]
+    remarks = [] if problem else [_coverage(found.checkpoints) + (f"; {fresh}" if found.checkpoints.points else "")]
     remarks.append(f"go on with: labbench {session}")
     print_lines(f"     · {report.plain(remark)}" for remark in remarks)
     return SAME
@@ -297,5 +302,5 @@ def _count(number: int, what: str) -> str:
 def _home(path: Path) -> str:
     """A path, shorter where it is in the user's own folder."""
     path = path.absolute()
-    home = Path.home()
+    home = Path(os.path.expanduser("~"))  # as it is where there is none
     return str(Path("~") / path.relative_to(home)) if path.is_relative_to(home) else str(path)

@@ -1,5 +1,6 @@
 """The headless command that checks tasks: one line for each session and task, for whoever marks thirty files."""
 
+import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,17 +8,17 @@ from pathlib import Path
 
 import msgspec
 
-from labbench.commands import models_of, outcome, worker_for
-from labbench.exits import BAD, CANNOT, DIFFERS, INTERRUPTED, SAME, say
-from labbench.headless import CannotRun, Stopped
+from labbench.commands import models_of, tell_silence, worker_for
+from labbench.exits import BAD, CANNOT, DIFFERS, SAME, say
+from labbench.headless import CannotRun, Heard, Stopped
 from labbench.session import recipe, report
 from labbench.session.check import BadInput
 from labbench.session.compare import Verdict
-from labbench.session.events import AnyEvent
 from labbench.session.goals import Outcome, outcomes
 from labbench.session.jsonl import BadFile, read
 from labbench.session.operations import Task
 from labbench.session.session import Session
+from labbench.streams import in_utf8
 from labbench.verify import Checker, Plan, plan, verify
 
 
@@ -77,8 +78,8 @@ def check(
         except CannotRun as error:
             marked.problem, code = f"{file}: {error}", max(code, CANNOT) if code != BAD else BAD
             continue
-        except Stopped:
-            return say("stopped", INTERRUPTED)
+        except Stopped as stopped:
+            return say("stopped", stopped.code)
         marked.outcomes = [one for one in outcomes(session, given) if not given or one.task in given]
         if not marked.outcomes:
             marked.problem, code = f"{file}: no task in it; --tasks FILE names one with some", BAD
@@ -103,13 +104,14 @@ def _recomputed(marked: Marked, planned: Plan, data_dir: Path | None, trust_code
     checker = Checker(planned)
     here = Session(planned.header.title)
 
-    def see(session: Session, event: AnyEvent) -> None:
+    def see(session: Session, event: Heard) -> None:
         nonlocal here
         here = session
+        tell_silence(event)
 
-    print(f"labbench: {marked.file} is done again …", file=sys.stderr)
+    say(f"{marked.file} is done again …")
     with worker_for(planned, data_dir) as command:
-        outcome(verify(planned, checker, see, command=command, trusted=models))
+        asyncio.run(verify(planned, checker, see, command=command, trusted=models))
     wrong = [number for number, judgment in checker.judgments.items() if judgment.verdict == Verdict.DIFFERS]
     marked.cheated = bool(wrong)
     marked.recomputed = (
@@ -149,8 +151,8 @@ def _print_table(found: Sequence[Marked], recompute: bool) -> None:
 def _print_json(found: Sequence[Marked]) -> None:
     value = [
         {
-            "file": str(marked.file),
-            "problem": marked.problem,
+            "file": in_utf8(marked.file),
+            "problem": in_utf8(marked.problem),
             "recomputed": marked.recomputed,
             "figures_agree": None if not marked.recomputed else not marked.cheated,
             "tasks": [

@@ -36,6 +36,9 @@ Heard: TypeAlias = AnyEvent | Silence
 See = Callable[[Session, Heard], None]
 
 
+GRACE = 8.0  # seconds to stop in after a signal that comes only once; batch systems kill after ten or more
+
+
 class CannotRun(Exception):
     """Nothing can be computed here: no worker, or not the device that was asked for."""
 
@@ -138,12 +141,13 @@ async def export_model(
 
 class Bench:
     """A worker that is asked one thing at a time. The first ctrl+c asks it to stop, the second does not wait for it;
-    signals that ask a program to end do the same."""
+    signals that ask a program to end do the same, but wait for it no longer than `GRACE`."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
         self._asked_by = 0
         """The signal that asked to stop; 0 for none."""
+        self._deadline: asyncio.TimerHandle | None = None
         self._ready = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -163,6 +167,8 @@ class Bench:
         for number, before in self._before.items():
             asyncio.get_running_loop().remove_signal_handler(number)
             signal.signal(number, before)
+        if self._deadline:
+            self._deadline.cancel()
         await self._client.close()
         if isinstance(error, asyncio.CancelledError) and self._asked_by:
             raise Stopped(by_signal(self._asked_by)) from None
@@ -206,11 +212,13 @@ class Bench:
             raise Stopped(by_signal(self._asked_by))
 
     def _interrupt(self, number: int) -> None:
+        assert self._main
         again, self._asked_by = bool(self._asked_by), number
         if again or not self._ready:
-            assert self._main
             self._main.cancel()
             return
+        if number != signal.SIGINT:  # nobody is there to press it twice
+            self._deadline = asyncio.get_running_loop().call_later(GRACE, self._main.cancel)
         task = asyncio.ensure_future(self._client.send(Stop()))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

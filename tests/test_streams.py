@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 LESSON = ROOT / "sessions" / "lesson-1-zeros-are-not-faster.jsonl"
 PROGRAM = f"""
 import sys
-from labbench import cli, client
+from labbench import cli, client, headless
 client.worker_command = lambda *_: [sys.executable, {fake_worker.__file__!r}]
 client.LOOK, client.SILENT, client.TERM_AFTER, client.KILL_AFTER = 0.05, 0.3, 0.2, 0.4
 sys.exit(cli.main())
@@ -293,18 +293,22 @@ def test_a_signal_that_is_ignored_stays_ignored(program: list[str]) -> None:
     assert process.returncode == 143
 
 
-def test_a_worker_that_hangs_is_said_and_ctrl_c_twice_ends_it(program: list[str]) -> None:
+@pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM,)], ids=["ctrl+c", "SIGTERM"])
+def test_a_worker_that_hangs_is_said_and_ctrl_c_twice_or_one_signal_ends_it(
+    program: list[str], numbers: tuple[signal.Signals, ...]
+) -> None:
+    Path(program[1]).write_text(PROGRAM.replace("sys.exit", "headless.GRACE = 0.3\nsys.exit"), encoding="utf-8")
     Path("long.toml").write_text(RECIPE.replace("epochs = 3", "epochs = 3\nseed = 14"), encoding="utf-8")
     process = started(program, "run", "long.toml", "--out", "s.jsonl")
     assert process.stderr
     said = process.stderr.readline().decode()
     assert said.startswith("labbench: the worker does not answer: nothing was heard of it for ")
     assert said.endswith("ctrl+c twice ends it\n")
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.2)
     _, rest = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 128 + numbers[0]
     assert rest.decode() == "labbench: stopped; go on with: labbench s.jsonl\n"
     session = read(Path("s.jsonl"))[1]
     assert session.interrupted and len(session.steps) == 1

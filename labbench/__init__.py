@@ -1,7 +1,6 @@
 """labbench: an interactive lab bench in the terminal for pruning neural networks by hand."""
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as type checkers know it: nothing is imported here, not even typing (see __main__.py)
 if TYPE_CHECKING:
     from labbench.bench.exports import load_model as load_model
 

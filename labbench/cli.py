@@ -2,16 +2,18 @@
 Imports what a command needs when it runs, so that `--help` is there at once."""
 
 import argparse
+import codecs
 import difflib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from labbench import __version__
-from labbench.exits import BAD, BUG, CANNOT, INTERRUPTED, SAME, say
+from labbench import __version__, streams
+from labbench.exits import BAD, BUG, CANNOT, INTERRUPTED, SAME, UNREAD, by_signal, heard, say
 from labbench.printable import printable
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ and in the terminal:
 """
 EPILOG = f"""{HEADLESS}
 exit codes: 0 done (replay --check: the same) · 1 refused or differs · 2 bad file or command line · 3 cannot run here ·
-70 a bug, described in the log · 130 stopped with ctrl+c
+70 a bug, described in the log · 129, 130, 143 stopped with SIGHUP, ctrl+c, SIGTERM · 141 nobody reads the output
 """
 LISTS = ("models", "datasets", "methods", "clusterings", "regularizers", "operations")
 
@@ -48,34 +50,58 @@ class Parser(argparse.ArgumentParser):
         """Say what is wrong and where the help is, and end with exit code 2."""
         self.exit(BAD, f"{self.prog}: {printable(message)} ({self.prog} --help)\n")
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; argparse would hide that it cannot be written."""
+        print(self.format_help(), end="", file=file)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:  # this process is labbench, not a test of it
+        streams.prepare()
+        for number in heard():
+            signal.signal(number, _end)
     try:
-        code = _dispatch(arguments)
+        try:
+            code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        except SystemExit as end:  # --help, --version, a command line that is refused, or a signal
+            code = end.code if isinstance(end.code, int) else SAME
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return SAME
+        streams.forsake()
+        return UNREAD
     except OSError as error:
+        streams.forsake()
         where = f"{error.filename}: " if error.filename else ""
         return say(f"{where}{error.strerror or error}", CANNOT)
-    except Exception:  # noqa: BLE001 — the last place where a bug can become a sentence
-        return say(f"this is a bug in labbench; {_log()} describes it", BUG)
+    except UnicodeEncodeError as error:  # of a file's name: sessions, recipes and the pipe to the worker are UTF-8
+        return say(f"{error.object}: a name that is not UTF-8 cannot be used here; rename it", BAD)
+    except Exception as error:  # noqa: BLE001 — the last place where a bug can become a sentence
+        return say(f"this is a bug in labbench; {_log(error)}", BUG)
     return code
 
 
-def _log() -> Path:
+def _end(number: int, _: object) -> NoReturn:
+    """What a signal does that asks the program to end: everything that is open is closed in order on the way out."""
+    raise SystemExit(by_signal(number))
+
+
+def _log(error: Exception) -> str:
+    """Write the traceback of a bug to the log; says where it is described."""
     from labbench import folders
 
-    log = folders.log()
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        file.write(traceback.format_exc())
-    return log
+    try:
+        log = folders.log()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8", errors="replace") as file:
+            file.write(traceback.format_exc())
+    except OSError as problem:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        there = f"{Path(where.filename).name}, line {where.lineno}"
+        return f"{type(error).__name__}: {error} ({there}; the log cannot be written: {problem.strerror or problem})"
+    return f"{log} describes it"
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -86,8 +112,13 @@ def _dispatch(arguments: list[str]) -> int:
     given = command_parser(arguments[0]).parse_args(arguments[1:])
     if arguments[0] == "play":
         return _play(given)
-    from labbench import commands, listing, marking
+    from labbench import commands, folders, listing, marking
 
+    computing = arguments[0] in ("replay", "run", "export") or getattr(given, "recompute", False)
+    if getattr(given, "form", "text") in ("json", "recipe"):
+        streams.say_in_utf8()
+    if computing and (trouble := folders.trouble()):
+        say(trouble)
     match arguments[0]:
         case "check":
             return marking.check(
@@ -432,6 +463,7 @@ def _load(given: argparse.Namespace) -> "Load | None":
     """What to open at once. `BadInput` where the catalogue has no such thing."""
     from labbench.session.catalogue import shipped
     from labbench.session.check import BadInput, check_names, operation_from
+    from labbench.session.jsonl import encode
     from labbench.session.operations import Load
 
     if not given.model and not given.dataset:
@@ -444,6 +476,7 @@ def _load(given: argparse.Namespace) -> "Load | None":
     model, dataset = given.model or "lenet-5", given.dataset or "digits"
     load = operation_from({"op": "load", "model": model, "dataset": dataset, "options": options, **fields})
     check_names(load, shipped())
+    encode(load)  # what it says goes into a session: names that are not UTF-8 cannot
     assert isinstance(load, Load)
     return load
 
@@ -472,9 +505,12 @@ def _play(given: argparse.Namespace) -> int:
 
 def _no_terminal() -> int:
     """0 where the app can be drawn; else the exit code, after a sentence that says what to use instead."""
-    if all(stream.isatty() for stream in (sys.stdin, sys.stderr)) and os.environ.get("TERM") != "dumb":
-        return SAME
-    return say(
-        "the bench needs a terminal; without one use replay, run, show, compare, list or export (labbench --help)",
-        CANNOT,
-    )
+    others = "without one use replay, run, show, compare, list or export (labbench --help)"
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stderr)) or os.environ.get("TERM") == "dumb":
+        return say(f"the bench needs a terminal; {others}", CANNOT)
+    if codecs.lookup(sys.stderr.encoding).name != "utf-8":
+        forced = "PYTHONIOENCODING" in os.environ
+        remedy = "unset PYTHONIOENCODING" if forced else "put LC_ALL=C.UTF-8 before the command"
+        there = f"here it is {sys.stderr.encoding} ({remedy})"
+        return say(f"the bench needs a terminal in UTF-8: {there}; {others}", CANNOT)
+    return SAME

@@ -2,11 +2,16 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import IO
+
+from msgspec import Struct
 
 from labbench import folders
 from labbench.priority import stand_back
@@ -17,10 +22,37 @@ from labbench.session.session import Session
 
 LINE_LIMIT = 64 * 2**20  # bytes of one event: a snapshot of 1,000 layers and 100 classes is under 1 MB
 TERM_AFTER, KILL_AFTER = 2.0, 4.5  # seconds after which a worker that was told to end is told louder; 5 is the promise
+HEARS = 0.3  # seconds in which whoever reads its requests has taken one
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Waiting threads sleep instead of spinning: on 2 cores ResNet-20 trained 10 % slower alone, and more than 9 times
 faster beside one busy program."""
 LAST_WORDS = 4  # lines of its log that explain a worker's death
+LOOK = 1.0  # seconds between two looks whether the worker has said anything
+SILENT = 15.0  # seconds without a word after which it does not answer; the blank lines it is alive with are 2 apart
+LATE = 60.0  # seconds until its first word: torch may have to be read from a slow disk
+
+
+class Silence(Struct, frozen=True):
+    """The worker, which tells every other second that it is alive, does not: it was stopped, or hangs as a whole. Said
+    again and again while it lasts. No event of the bench, and never recorded."""
+
+    seconds: float
+    """So far; 0: it is heard again."""
+    told: bool = False
+    """Whether this silence was told before."""
+
+
+def _opened(log: Path) -> IO[bytes]:
+    """The log, or, where it cannot be written, a file without a name: a worker's last words are heard all the same."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("a+b")
+    except OSError:
+        pass
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:  # nothing can be written anywhere
+        return Path(os.devnull).open("r+b")
 
 
 def worker_command(data_dir: Path | None = None, checkpoints: Path | None = None) -> list[str]:
@@ -30,6 +62,7 @@ def worker_command(data_dir: Path | None = None, checkpoints: Path | None = None
         "-P",  # nothing in the folder where labbench is started is imported unless somebody asks for it
         "-m",
         "labbench.worker",
+        "--alive",
         "--data-dir",
         str(data_dir or folders.data()),
         "--checkpoints",
@@ -40,30 +73,35 @@ def worker_command(data_dir: Path | None = None, checkpoints: Path | None = None
 class Client:
     """A worker process and the two pipes to it. Its stderr goes to the log file."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path, log_start: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, words: IO[bytes]) -> None:
         self._process = process
         self._log = log
-        self._log_start = log_start
+        self._words = words
+        self._log_start = words.tell()
         self._closing = False
+        self.ended = False
+        """Whether the user ended it."""
 
     @classmethod
     async def start(cls, command: Sequence[str] | None = None, log: Path | None = None) -> "Client":
-        """Start a worker. Raises `OSError` where the command or the log cannot be used."""
+        """Start a worker. Raises `OSError` where the command cannot be run."""
         log = log or folders.log()
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as stderr:
-            log_start = stderr.tell()
+        words = _opened(log)
+        try:
             process = await asyncio.create_subprocess_exec(
                 *(command or worker_command()),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                stderr=stderr,
+                stderr=words,
                 limit=LINE_LIMIT,
                 env={**PATIENT, **os.environ},
                 process_group=0,  # ctrl+c in the terminal is the front end's to handle
             )
+        except BaseException:
+            words.close()
+            raise
         stand_back(process.pid)  # at once: importing torch keeps a core busy for seconds
-        return cls(process, log, log_start)
+        return cls(process, log, words)
 
     @property
     def pid(self) -> int:
@@ -83,17 +121,35 @@ class Client:
             stdin.write(encode(request))
             await stdin.drain()
 
-    async def events(self) -> AsyncIterator[AnyEvent]:
-        """Every event of the worker. Ends after `close`, or with `Died` if the worker ended by itself."""
+    async def events(self) -> AsyncIterator[AnyEvent | Silence]:
+        """Every event of the worker, and its silence. Ends after `close`, or with `Died` if the worker ended by itself.
+
+        A worker that never said a blank line is not expected to: it may be silent for as long as it likes.
+        """
         stdout = self._process.stdout
         assert stdout is not None
+        silent, limit, told = 0.0, LATE, False
         while True:
             event: AnyEvent
             try:
-                line = await stdout.readline()
+                async with asyncio.timeout(LOOK):
+                    line = await stdout.readline()
                 if not line:
                     break
+                if told:
+                    yield Silence(seconds=0.0)
+                silent, told = 0.0, False
+                if line.isspace():
+                    limit = SILENT
+                    continue
+                limit = math.inf if limit == LATE else limit
                 event = decode_event(line)
+            except TimeoutError:  # counted, not timed: while this program was suspended, nobody listened
+                silent += LOOK
+                if silent >= limit and not self._closing:
+                    yield Silence(seconds=silent, told=told)
+                    told = True
+                continue
             except ValueError as error:  # no event, or a line beyond the limit
                 event = Failed(error=f"the worker said what cannot be read: {error}", bug=True)
             yield event
@@ -104,25 +160,48 @@ class Client:
     async def close(self, patience: float = TERM_AFTER) -> None:
         """End the worker: at once when idle, within 5 s in any case. It is asked, and told after `patience` seconds."""
         self._closing = True
-        await self.send(Stop())
-        if self._process.stdin:
-            self._process.stdin.close()
-        for seconds, signal_number in ((patience, signal.SIGTERM), (KILL_AFTER - patience, signal.SIGKILL)):
+        await self._ask_to_end()
+        for seconds, number in ((patience, signal.SIGTERM), (KILL_AFTER - patience, signal.SIGKILL)):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), seconds)
-            if not self.alive:
-                return
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal_number)
+            self._signal(number)
         await self._process.wait()
+        self._words.close()
+
+    def kill(self) -> None:
+        """End the worker without asking it, because the user says so: it does not answer. `events` says `Died`."""
+        self.ended = True
+        self._signal(signal.SIGKILL)
+
+    def suspend(self) -> None:
+        """Let the worker stand still, as the program does that ctrl+z suspends."""
+        self._signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Let a worker that stands still go on."""
+        self._signal(signal.SIGCONT)
+
+    async def _ask_to_end(self) -> None:
+        """Say stop, and that nothing follows. One that reads nothing any more is not waited for."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HEARS):
+                await self.send(Stop())
+        if self._process.stdin:
+            self._process.stdin.close()
+
+    def _signal(self, number: int) -> None:
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def _obituary(self, code: int) -> str:
+        if self.ended:
+            return "the worker did not answer and was ended"
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        with self._log.open("rb") as file:
-            file.seek(self._log_start)
-            lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        self._words.seek(self._log_start)
+        lines = [line for line in self._words.read().decode(errors="replace").splitlines() if line.strip()]
         words = f": {' / '.join(lines[-LAST_WORDS:])}" if lines and code > 0 else ""
-        return f"the worker {how}{words} (log: {self._log})"
+        return f"the worker {how}{words}" + (f" (log: {self._log})" if self._log.exists() else "")
 
 
 class Player:

@@ -2,23 +2,25 @@
 
 import asyncio
 import contextlib
+import os
+import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 from labbench import client
 from labbench.cells import head, left
-from labbench.exits import BAD, CANNOT, DIFFERS, INTERRUPTED, SAME, say
-from labbench.headless import Begun, CannotRun, Refused, Stopped, export_model, interrupted, perform
+from labbench.client import Silence
+from labbench.exits import BAD, CANNOT, DIFFERS, SAME, narrate, say
+from labbench.headless import Begun, CannotRun, Heard, Refused, Stopped, export_model, interrupted, perform
 from labbench.listing import opened, print_lines
 from labbench.printable import printable
 from labbench.session import recipe, report
 from labbench.session.check import BadInput
 from labbench.session.compare import Judgment
-from labbench.session.events import EXPORT_FORMATS, AnyEvent, Finished, Progress, Restored, restore_along
+from labbench.session.events import EXPORT_FORMATS, Finished, Progress, Restored, restore_along
 from labbench.session.jsonl import BadFile
 from labbench.session.operations import AnyOperation
 from labbench.session.own import described, own_models
@@ -26,8 +28,6 @@ from labbench.session.session import Session
 from labbench.session.unfinished import rest_of
 from labbench.session.vary import Setting
 from labbench.verify import Checker, Plan, StepFailed, do_again, on_device, plan, verify
-
-Result = TypeVar("Result")
 
 
 def replay(
@@ -59,16 +59,16 @@ def replay(
     with worker_for(planned, data_dir) as command:
         try:
             if checker:
-                outcome(verify(planned, checker, printer.see, command=command, out=out, trusted=models))
+                asyncio.run(verify(planned, checker, printer.see, command=command, out=out, trusted=models))
                 printer.rest()
             else:
-                outcome(do_again(planned, printer.see, command=command, out=out, trusted=models))
+                asyncio.run(do_again(planned, printer.see, command=command, out=out, trusted=models))
         except StepFailed as error:
             return say(str(error), DIFFERS)
         except CannotRun as error:
-            return say(str(error), CANNOT)
-        except Stopped:
-            return say("stopped", INTERRUPTED)
+            return say(f"{error}{_goes_on(out)}", CANNOT)
+        except Stopped as stopped:
+            return say(f"stopped{_goes_on(out)}", stopped.code)
     if not checker:
         return SAME
     print_lines([checker.sums()])
@@ -100,8 +100,15 @@ def models_of(planned: Plan) -> tuple[str, ...]:
 @contextlib.contextmanager
 def worker_for(planned: Plan, data_dir: Path | None) -> Iterator[list[str]]:
     """The command of a worker that computes what is done again and looks nothing up, but for the steps before."""
-    with tempfile.TemporaryDirectory(prefix="labbench-") as folder:
-        yield client.worker_command(data_dir, None if planned.first > 1 else Path(folder))
+    if planned.first > 1:
+        yield client.worker_command(data_dir)
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="labbench-", ignore_cleanup_errors=True))
+        except OSError:  # nothing can be written anywhere: nothing is kept, then
+            folder = f"{os.devnull}/checkpoints"
+        yield client.worker_command(data_dir, Path(folder))
 
 
 def run(file: Path, out: Path | None, device: str, data_dir: Path | None, trust_code: bool = False) -> int:
@@ -134,16 +141,15 @@ def run(file: Path, out: Path | None, device: str, data_dir: Path | None, trust_
             trusted=models,
             begun=begun,
         )
+        again = f"; {out} has what was done, and the same command goes on" if out else ""
         try:
-            outcome(work)
+            asyncio.run(work)
         except Refused as error:
             return say(f"{file}: step {first + printer.finished}: {error}", DIFFERS)
         except CannotRun as error:
-            return say(str(error), CANNOT)
-        except Stopped:
-            return say(
-                f"stopped; {out} has what was done, and the same command goes on" if out else "stopped", INTERRUPTED
-            )
+            return say(f"{error}{again if out and out.exists() else ''}", CANNOT)
+        except Stopped as stopped:
+            return say(f"stopped{again}", stopped.code)
     return SAME
 
 
@@ -183,13 +189,13 @@ def export(file: Path, to: Path, force: bool, device: str, data_dir: Path | None
     printer = Printer([], None)
     command = client.worker_command(data_dir)
     try:
-        made, written = outcome(export_model(restore, to.absolute(), printer.see, command=command, trusted=models))
+        made, written = asyncio.run(export_model(restore, to.absolute(), printer.see, command=command, trusted=models))
     except Refused as error:
         return say(f"{file}: {error}", DIFFERS)
     except CannotRun as error:
         return say(str(error), CANNOT)
-    except Stopped:
-        return say("stopped; nothing was written", INTERRUPTED)
+    except Stopped as stopped:
+        return say("stopped; nothing was written", stopped.code)
     for _, event in made.events:
         if isinstance(event, Restored):
             for remark in event.remarks:
@@ -213,12 +219,13 @@ class Printer:
         self._checker = checker
         self._live = sys.stderr.isatty()
 
-    def see(self, session: Session, event: AnyEvent) -> None:
+    def see(self, session: Session, event: Heard) -> None:
         """Take in one event of the session."""
         if self._live:
             words = _progress_words(event) if isinstance(event, Progress) else ""
             room = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be wiped
-            print(f"\r\x1b[K{head(words, room)}", end="", file=sys.stderr, flush=True)
+            narrate(f"\r\x1b[K{head(words, room)}")
+        tell_silence(event)
         if isinstance(event, Restored) and self._first > 1:
             say(self._restored(session, event))
         elif isinstance(event, Finished):
@@ -253,12 +260,12 @@ class Printer:
         sys.stdout.flush()
 
 
-def outcome(work: Coroutine[Any, Any, Result]) -> Result:
-    """What comes of the work; `Stopped` where ctrl+c did not wait for it."""
-    try:
-        return asyncio.run(work)
-    except asyncio.CancelledError:
-        raise Stopped from None
+def tell_silence(event: Heard) -> None:
+    """Say that the worker does not answer, or that it does again."""
+    if isinstance(event, Silence) and not event.seconds:
+        say("the worker answers again")
+    elif isinstance(event, Silence) and not event.told:
+        say(f"the worker does not answer: nothing was heard of it for {event.seconds:.0f} s; ctrl+c twice ends it")
 
 
 def refuse_code(file: Path, models: Sequence[str]) -> int:
@@ -278,6 +285,11 @@ def taken(path: Path | None, option: str) -> bool:
     else:
         return False
     return True
+
+
+def _goes_on(out: Path | None) -> str:
+    """How to go on with what was recorded, if anything was."""
+    return f"; go on with: labbench {shlex.quote(str(out))}" if out and out.exists() else ""
 
 
 def _verdict(judgment: Judgment) -> str:

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeAlias
 
-from labbench.client import Client
+from labbench.client import Client, Silence
+from labbench.exits import INTERRUPTED, by_signal, heard
 from labbench.leftovers import sweep_own
 from labbench.session.events import (
     AnyEvent,
@@ -32,7 +34,11 @@ from labbench.session.reading import text_of
 from labbench.session.session import Session
 from labbench.session.thinning import Thinning
 
-See = Callable[[Session, AnyEvent], None]
+Heard: TypeAlias = AnyEvent | Silence
+See = Callable[[Session, Heard], None]
+
+
+GRACE = 8.0  # seconds to stop in after a signal that comes only once; batch systems kill after ten or more
 
 
 class CannotRun(Exception):
@@ -44,7 +50,12 @@ class Refused(Exception):
 
 
 class Stopped(Exception):
-    """The user asked to stop; what was done is in the session and its file."""
+    """The user asked to stop, or a signal did; what was done is in the session and its file."""
+
+    def __init__(self, code: int = INTERRUPTED) -> None:
+        """`code` is the exit code."""
+        super().__init__(code)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,7 @@ async def perform(
     trusted: Iterable[str] = (),
     begun: Begun | None = None,
 ) -> Session:
-    """Do the operations in order; ctrl+c stops the running one, keeping what was learned.
+    """Do the operations in order; ctrl+c (or SIGTERM, SIGHUP) stops the running one, keeping what was learned.
 
     `trusted` are the models of the user's own whose code may be run. With `begun` a session goes on; `out`, which must
     not be there, then has what was done in it before, too.
@@ -108,6 +119,9 @@ async def perform(
             see(session, ready)
             for request in (*([begun.restore] if begun and begun.restore.points else []), *operations):
                 async for event in bench.ask(request):
+                    if isinstance(event, Silence):
+                        see(session, event)
+                        continue
                     seconds = time.monotonic() - start
                     session.append(seconds, event)
                     if writer:
@@ -117,7 +131,8 @@ async def perform(
         finally:
             if writer:
                 with writer:
-                    writer.write(time.monotonic() - start, Closed())
+                    if not session.lost:
+                        writer.write(time.monotonic() - start, Closed())
     return session
 
 
@@ -132,20 +147,24 @@ async def export_model(
         await bench.trust(trusted)
         for request in (restore, Export(path=text_of(to))):
             async for event in bench.ask(request):
-                session.append(session.seconds, event)
+                if not isinstance(event, Silence):
+                    session.append(session.seconds, event)
+                    written = event
                 see(session, event)
-                written = event
             bench.stop_if_asked()
     assert isinstance(written, Exported)
     return session, written
 
 
 class Bench:
-    """A worker that is asked one thing at a time. The first ctrl+c asks it to stop, the second does not wait for it."""
+    """A worker that is asked one thing at a time. The first ctrl+c asks it to stop, the second does not wait for it;
+    signals that ask a program to end do the same, but wait for it no longer than `GRACE`."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
-        self._asked_to_stop = False
+        self._asked_by = 0
+        """The signal that asked to stop; 0 for none."""
+        self._deadline: asyncio.TimerHandle | None = None
         self._ready = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -155,14 +174,22 @@ class Bench:
             sweep_own()
         except OSError as error:
             raise CannotRun(f"the worker cannot be started: {error}") from None
-        self._events: AsyncIterator[AnyEvent] = self._client.events()
+        self._events: AsyncIterator[Heard] = self._client.events()
         self._main = asyncio.current_task()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, *heard())}
+        for number in self._before:
+            asyncio.get_running_loop().add_signal_handler(number, self._interrupt, number)
         return self
 
-    async def __aexit__(self, *error: object) -> None:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+    async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
+        for number, before in self._before.items():
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, before)
+        if self._deadline:
+            self._deadline.cancel()
         await self._client.close()
+        if isinstance(error, asyncio.CancelledError) and self._asked_by:
+            raise Stopped(by_signal(self._asked_by)) from None
 
     async def ready(self) -> Ready:
         """Wait until the worker has imported what it needs."""
@@ -179,7 +206,7 @@ class Bench:
         for model in models:
             await self._client.send(Trust(model=model))
 
-    async def ask(self, request: AnyRequest) -> AsyncIterator[AnyEvent]:
+    async def ask(self, request: AnyRequest) -> AsyncIterator[Heard]:
         """Every event up to the one that answers the request. Raises `Refused` or `CannotRun` after giving the last."""
         await self._client.send(request)
         async for event in self._events:
@@ -191,6 +218,7 @@ class Bench:
                     self.stop_if_asked()
                     raise Refused(event.error)
                 case Died():
+                    self.stop_if_asked()  # a batch system ends all processes
                     raise CannotRun(event.error)
                 case _:
                     pass
@@ -198,15 +226,17 @@ class Bench:
 
     def stop_if_asked(self) -> None:
         """Raise `Stopped` if the user pressed ctrl+c."""
-        if self._asked_to_stop:
-            raise Stopped
+        if self._asked_by:
+            raise Stopped(by_signal(self._asked_by))
 
-    def _interrupt(self) -> None:
-        if self._asked_to_stop or not self._ready:
-            assert self._main
+    def _interrupt(self, number: int) -> None:
+        assert self._main
+        again, self._asked_by = bool(self._asked_by), number
+        if again or not self._ready:
             self._main.cancel()
             return
-        self._asked_to_stop = True
+        if number != signal.SIGINT:  # nobody is there to press it twice
+            self._deadline = asyncio.get_running_loop().call_later(GRACE, self._main.cancel)
         task = asyncio.ensure_future(self._client.send(Stop()))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -1,6 +1,7 @@
 """The headless commands that keep sessions and their checkpoints: list them, make room, and carry a session to another
 machine. They compute nothing."""
 
+import os
 import shutil
 import sys
 from collections import Counter
@@ -324,14 +325,16 @@ def unpack(file: Path, to: Path, force: bool) -> int:
     if not lock.free(session):
         return say(f"{session} is open in another labbench; --to names another folder", CANNOT)
     kept = Store(folders.checkpoints())
+    if problem := kept.unusable():
+        say(f"without its checkpoints, which cannot be kept here ({problem}): what they hold will be computed again")
     try:
-        new = archive.unpack(found, kept, session)
+        new = archive.unpack(found, None if problem else kept, session)
     except archive.BadArchive as error:
         return say(str(error), BAD)
     except Busy as error:
         return say(f"{error}; try again when it is done", CANNOT)
     fresh = f"{in_words(new)} of them were not here yet" if new else "all of them were here already"
-    remarks = [_coverage(found.checkpoints) + (f"; {fresh}" if found.checkpoints.points else "")]
+    remarks = [] if problem else [_coverage(found.checkpoints) + (f"; {fresh}" if found.checkpoints.points else "")]
     remarks.append(f"go on with: labbench {session}")
     _print_made(session, len(found.content), remarks)
     return SAME
@@ -385,5 +388,5 @@ def _count(number: int, what: str) -> str:
 def _home(path: Path) -> str:
     """A path, shorter where it is in the user's own folder."""
     path = path.absolute()
-    home = Path.home()
+    home = Path(os.path.expanduser("~"))  # as it is where there is none
     return str(Path("~") / path.relative_to(home)) if path.is_relative_to(home) else str(path)

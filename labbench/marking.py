@@ -1,18 +1,18 @@
 """The headless command that checks tasks: one line for each session and task, for whoever marks thirty files."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labbench.commands import models_of, outcome, worker_for
-from labbench.exits import BAD, CANNOT, DIFFERS, INTERRUPTED, SAME, say
-from labbench.headless import CannotRun, Stopped
+from labbench.commands import models_of, tell_silence, worker_for
+from labbench.exits import BAD, CANNOT, DIFFERS, SAME, say
+from labbench.headless import CannotRun, Heard, Stopped
 from labbench.listing import print_json, print_lines
 from labbench.printable import printable
 from labbench.session import recipe, report
 from labbench.session.check import BadInput
 from labbench.session.compare import Verdict
-from labbench.session.events import AnyEvent
 from labbench.session.goals import Outcome, outcomes
 from labbench.session.jsonl import BadFile, read
 from labbench.session.operations import Task
@@ -76,8 +76,8 @@ def check(
         except CannotRun as error:
             marked.problem, code = f"{file}: {error}", max(code, CANNOT) if code != BAD else BAD
             continue
-        except Stopped:
-            return say("stopped", INTERRUPTED)
+        except Stopped as stopped:
+            return say("stopped", stopped.code)
         marked.outcomes = [one for one in outcomes(session, given) if not given or one.task in given]
         if not marked.outcomes:
             marked.problem, code = f"{file}: no task in it; --tasks FILE names one with some", BAD
@@ -102,13 +102,14 @@ def _recomputed(marked: Marked, planned: Plan, data_dir: Path | None, trust_code
     checker = Checker(planned)
     here = Session(planned.header.title)
 
-    def see(session: Session, event: AnyEvent) -> None:
+    def see(session: Session, event: Heard) -> None:
         nonlocal here
         here = session
+        tell_silence(event)
 
     say(f"{marked.file} is done again …")
     with worker_for(planned, data_dir) as command:
-        outcome(verify(planned, checker, see, command=command, trusted=models))
+        asyncio.run(verify(planned, checker, see, command=command, trusted=models))
     wrong = [number for number, judgment in checker.judgments.items() if judgment.verdict == Verdict.DIFFERS]
     marked.cheated = bool(wrong)
     marked.recomputed = (

@@ -1,18 +1,19 @@
 """The headless command that does a session once for each of several seeds: `replay --repeat`."""
 
+import asyncio
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from labbench.commands import models_of, outcome, planned_of, refuse_code, taken, worker_for
+from labbench.commands import models_of, planned_of, refuse_code, taken, tell_silence, worker_for
 from labbench.exits import BAD, CANNOT, DIFFERS, INTERRUPTED, SAME, say
-from labbench.headless import CannotRun, Stopped
+from labbench.headless import CannotRun, Heard, Stopped
 from labbench.listing import print_lines
 from labbench.printable import escaped_json, printable
 from labbench.session import lock, report
-from labbench.session.events import AnyEvent, Finished
+from labbench.session.events import Finished
 from labbench.session.jsonl import keep_tolerance
 from labbench.session.session import Session
 from labbench.session.snapshot import Snapshot
@@ -60,8 +61,9 @@ def repeat(
         except CannotRun as error:
             code = say(str(error), CANNOT)
             break
-        except (Stopped, KeyboardInterrupt):
-            code = say(f"stopped; {place - 1} of {len(seeds)} seeds were done", INTERRUPTED)
+        except (Stopped, KeyboardInterrupt) as stopped:
+            code = stopped.code if isinstance(stopped, Stopped) else INTERRUPTED
+            say(f"stopped; {place - 1} of {len(seeds)} seeds were done")
             break
         else:
             say(f"seed {seed}, {place} of {len(seeds)}: done")
@@ -83,13 +85,14 @@ def _run(
 ) -> None:
     """Do what is planned with this seed; what came of each step goes to `found`."""
 
-    def see(session: Session, event: AnyEvent) -> None:
+    def see(session: Session, event: Heard) -> None:
         if isinstance(event, Finished):
             found[session.steps[-1].number] = event.snapshot
+        tell_silence(event)
 
     with worker_for(planned, data_dir) as command:
         again = dataclasses.replace(planned, operations=shifted(planned.operations, seed))
-        outcome(do_again(again, see, command=command, trusted=models))
+        asyncio.run(do_again(again, see, command=command, trusted=models))
 
 
 def _closed(file: Path) -> str:

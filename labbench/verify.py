@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 
-from labbench.headless import Begun, CannotRun, Refused, See, perform
+from labbench.headless import Begun, CannotRun, Heard, Refused, See, perform
 from labbench.session import compare
 from labbench.session.check import BadInput
 from labbench.session.compare import Judgment, Verdict
-from labbench.session.events import AnyEvent, Environment, Finished
+from labbench.session.events import Environment, Finished
 from labbench.session.jsonl import Header
 from labbench.session.operations import AnyOperation, Finetune, Load
 from labbench.session.session import Session
@@ -83,7 +83,7 @@ async def do_again(
     `Stopped` as `perform` does."""
     finished = 0
 
-    def seen(session: Session, event: AnyEvent) -> None:
+    def seen(session: Session, event: Heard) -> None:
         nonlocal finished
         finished += isinstance(event, Finished)
         see(session, event)
@@ -120,7 +120,7 @@ async def verify(
     A step that fails here differs, and those after it cannot be compared. Raises `CannotRun` or `Stopped`.
     """
 
-    def seen(session: Session, event: AnyEvent) -> None:
+    def seen(session: Session, event: Heard) -> None:
         if isinstance(event, Finished):
             checker.judge(session)
         see(session, event)

@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -72,6 +73,7 @@ Options: TypeAlias = tuple[tuple[str, Value], ...]
 
 AFTER_STOP = 0.5  # seconds that a stopped run may still be measured for
 QUIET = 0.1  # seconds between two reports of the same kind
+BEAT = 2.0  # seconds between two blank lines, which say that the process is alive, whatever it computes
 
 
 @dataclass
@@ -82,6 +84,8 @@ class Worker:
     data_dir: Path
     timeline: Timeline
     stop: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
+    """Set when the process is about to end."""
     requests: "queue.Queue[AnyRequest | BadInput | None]" = field(default_factory=queue.Queue)
     own: OwnModels = field(default_factory=OwnModels)
     _data: dict[tuple[str, Options, int, str], Data] = field(default_factory=dict)
@@ -97,6 +101,14 @@ class Worker:
         """Write one event. Called from the main thread only."""
         self.out.write(encode(event))
         self.out.flush()
+
+    def beat(self) -> None:
+        """Say that this process is alive, until it ends: a blank line now and then, from a thread of its own."""
+        with suppress(BrokenPipeError):
+            while not self.over.is_set():
+                self.out.write(b"\n")  # never inside another line: the buffer has a lock
+                self.out.flush()
+                self.over.wait(BEAT)
 
     def report(self, event: AnyEvent) -> None:
         """`emit`, but progress of one phase at most ten times a second; where nobody listens any more, a stop."""
@@ -378,6 +390,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m labbench.worker", description=__doc__)
     parser.add_argument("--data-dir", type=Path, default=folders.data(), help="folder of the data sets")
     parser.add_argument("--checkpoints", type=Path, default=folders.checkpoints(), help="their folder")
+    parser.add_argument(
+        "--alive", action="store_true", help="say every other second, by a blank line, that it is alive"
+    )
     parser.add_argument("--catalogue", action="store_true", help="print the catalogue as JSON and end")
     options = parser.parse_args()
     if options.catalogue:
@@ -391,11 +406,18 @@ def main() -> int:
     torch.backends.cudnn.deterministic = True
     worker = Worker(out, options.data_dir, Timeline(Cache(options.checkpoints, store.LIMIT)))
     threading.Thread(target=worker.read, args=(requests,), daemon=True).start()
-    worker.emit(Ready(environment=environment(), catalogue=shipped()))
+    alive = threading.Thread(target=worker.beat, daemon=True)
     try:
+        worker.emit(Ready(environment=environment(), catalogue=shipped()))
+        if options.alive:
+            alive.start()
         worker.serve()
     except BrokenPipeError:  # nobody listens any more; the session file has everything
         return 1
+    finally:
+        worker.over.set()
+        if alive.is_alive():
+            alive.join()  # a thread that is writing when the interpreter ends would hold its lock for ever
     return 0
 
 

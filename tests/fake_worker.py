@@ -137,6 +137,14 @@ def wait_for_stop() -> None:
         pass
 
 
+def stand_still() -> None:
+    """As one that was alive, and that somebody has stopped."""
+    say(Progress(phase="train", fraction=0.0))
+    sys.stdout.buffer.write(b"\n")
+    sys.stdout.buffer.flush()
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def main() -> None:
     say(Ready(environment=ENVIRONMENT))
     tree: Tree[AnyOperation] = Tree()
@@ -170,6 +178,9 @@ def main() -> None:
                 say(Started(operation=request))
                 if isinstance(request, Finetune):
                     if request.seed == 13:  # a run that only ends when it is told to
+                        wait_for_stop()
+                    elif request.seed == 14:  # one that hangs
+                        stand_still()
                         wait_for_stop()
                     else:
                         finetune(request)

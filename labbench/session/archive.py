@@ -263,9 +263,12 @@ def _reading(path: Path) -> Iterator[zipfile.ZipFile]:
         raise BadArchive(f"{path} is no archive of labbench pack: {error}") from None
 
 
-def unpack(archive: Archive, kept: Store, to: Path, *, limit: int = store.LIMIT) -> int:
-    """Write the checkpoints into the store, marked as of another machine, and then the session file. Those that are
-    there already stay. Returns the bytes that were new in the store. Raises `OSError`."""
+def unpack(archive: Archive, kept: Store | None, to: Path, *, limit: int = store.LIMIT) -> int:
+    """Write the checkpoints into the store, if there is one, marked as of another machine, and then the session file.
+    Those that are there already stay. Returns the bytes that were new in the store. Raises `OSError`."""
+    if kept is None:
+        store.write(to, archive.content)
+        return 0
     new = 0
     with zipfile.ZipFile(archive.path) as source:
 

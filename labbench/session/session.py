@@ -164,6 +164,11 @@ class Session:
         return Interrupted(self.running, self._measured) if self.running else self._broken
 
     @property
+    def lost(self) -> Interrupted | None:
+        """What is running, or was when the worker died, if nothing has happened since: who ends here has cut it off."""
+        return self.interrupted if self.running or isinstance(self.problem, Died) else None
+
+    @property
     def changes(self) -> tuple[AnyOperation, ...]:
         """The operations in effect: doing these again gives the state now."""
         return tuple(step.operation for step in self.done)

@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -289,7 +289,19 @@ class Store:
 
     def steady(self) -> AbstractContextManager[bool]:
         """While it lasts nobody clears, though others may write. Raises `Busy`."""
-        return self._locked(fcntl.LOCK_SH)
+        return nullcontext(False) if self.unusable() else self._locked(fcntl.LOCK_SH)
+
+    def unusable(self) -> str:
+        """Why nothing can be written there, so that nobody does; "" where it can."""
+        try:
+            os.close(self._lock_file())
+        except OSError as error:
+            return f"{self.folder}: {error.strerror}"
+        return ""
+
+    def _lock_file(self) -> int:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, PRIVATE)
 
     def alone(self) -> AbstractContextManager[bool]:
         """While it lasts nobody else writes or clears. Raises `Busy`."""
@@ -301,8 +313,7 @@ class Store:
 
         Raises `Busy` after `wait` seconds.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, PRIVATE)
+        file = self._lock_file()
         try:
             yield _lock(file, kind, time.monotonic() + wait)
         finally:

@@ -25,7 +25,7 @@ class Action(Struct, frozen=True):
     """Heading in the help screen."""
     where: tuple[str, ...] = ("bench", "player")
     needs: tuple[str, ...] = ()
-    """What must be so: live, ready, idle, model, running, undo, redo, recipe, gone."""
+    """What must be so: live, ready, idle, model, running, undo, redo, recipe, gone, deaf."""
 
     @property
     def key(self) -> str:
@@ -357,9 +357,25 @@ ACTIONS: tuple[Action, ...] = (
         BENCH,
         ("gone",),
     ),
+    Action(
+        "end_worker",
+        ("K",),
+        "end the worker",
+        "End a worker that does not answer, or does not stop, and start another: what ran is offered again.",
+        "Program",
+        BENCH,
+        ("deaf",),
+    ),
     Action("help", ("?", "f1"), "help", "Explain the screen, its keys and its words.", "Program"),
     Action("about", ("i",), "about", "Say which versions, device and folders these are.", "Program"),
     Action("palette", ("ctrl+p",), "commands", "Find any action by its name.", "Program"),
+    Action(
+        "suspend",
+        ("ctrl+z",),
+        "suspend",
+        "Back to the shell; the worker stands still, too. fg goes on.",
+        "Program",
+    ),
     Action(
         "quit", ("q",), "quit", "End; a running operation is asked about. The session file has everything.", "Program"
     ),
@@ -381,7 +397,7 @@ MOVES_HELP = "In the layers and the history; the mouse's wheel and clicks do the
 
 FOOTERS: dict[str, tuple[str, ...]] = {
     "player": ("pause", "forward", "back", "chapters", "big", "take_over"),
-    "running": ("stop", "loss", "accuracy", "filter", "log", "quit"),
+    "running": ("end_worker", "stop", "loss", "accuracy", "filter", "log", "quit"),
     "empty": ("recipe_next", "recipe_all", "restart", "open", "log", "palette", "quit"),
     "history": ("go", "name", "mark", "compare", "undo", "redo", "read"),
     "idle": (
@@ -484,4 +500,6 @@ def _missing(need: str, situation: Situation) -> str:
             return "" if situation.recipe else "no step of a recipe is left: o opens a recipe"
         case "gone":
             return "" if situation.worker in ("gone", "unrestored") else "the worker is alive"
+        case "deaf":
+            return "" if situation.silent or situation.stopping else "the worker answers: s stops what runs"
     raise ValueError(need)

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import gc
 import math
+import shlex
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
@@ -23,11 +24,12 @@ from textual.screen import Screen
 from textual.widget import MountError
 
 from labbench import folders
-from labbench.client import worker_command
+from labbench.client import Silence, worker_command
 from labbench.printable import printable_lines
 from labbench.session.catalogue import shipped
 from labbench.session.events import (
     AnyRequest,
+    Died,
     Exported,
     Finished,
     Grouped,
@@ -52,6 +54,7 @@ from labbench.tui.record import Record
 from labbench.tui.screens.bench import BenchScreen, PlayerScreen
 from labbench.tui.screens.confirm import Confirm
 from labbench.tui.settings import Settings
+from labbench.tui.signals import Suspension, Terminal
 from labbench.tui.situation import Situation
 from labbench.tui.sources import cut_off
 from labbench.tui.stepper import Stepper
@@ -75,6 +78,7 @@ class LabbenchApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "interrupt", "Quit", show=False, priority=True, system=True),
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True, system=True),
+        Binding("ctrl+z", "suspend_process", "Suspend", show=False, system=True),  # a text that is edited takes back
     ]
 
     def __init__(
@@ -95,14 +99,14 @@ class LabbenchApp(App[None]):
 
         Raises `BadFile` where `session_path` is there but cannot be continued.
         """
-        super().__init__()
+        super().__init__(driver_class=Terminal)
         self.settings = Settings.load(folders.settings())
         self.catalogue = shipped()
         self.sessions = folders.sessions()
         self.data_dir = data_dir or folders.data()
         self.log_path = log or folders.log()
         self.playback = Playback(recording, session_path.name if session_path else "") if recording else None
-        self.link = link or Link(command or worker_command(self.data_dir), self.log_path)
+        self.link: Link = link or Link(command or worker_command(self.data_dir), self.log_path)
         notice, record = "", Record(session_path)
         if session_path and session_path.exists() and not recording:
             record, notice = Record.open(session_path)
@@ -112,7 +116,10 @@ class LabbenchApp(App[None]):
         self._load = load
         self.presenter = PresenterClock()
         self._due = 0.0  # when what is not shown yet is to be shown
+        self._begun = False
         self._leaving = False
+        self.code = 0
+        """The exit code that a signal asks for."""
         self._interrupted = float("-inf")
         self._pump: asyncio.Task[None] | None = None
         self._harmless = Harmless()
@@ -147,12 +154,20 @@ class LabbenchApp(App[None]):
             gc.freeze()
             gc.enable()
         self._show()
+        self._begun = True
+        if self._driver and self._driver.can_suspend:
+            Suspension(self, self._driver)
+        if self.code:
+            self.leave()
+            return
         self.set_interval(TICK, self._tick)
         if self._notice:
             self.say(self._notice, "warning")
         if self.playback:
             self._pump = asyncio.create_task(self._guarded(self._play(self.playback)))
             return
+        if trouble := folders.trouble():
+            self.say(trouble, "warning")
         self.start_worker()
         if self._load:
             self.desk.trust(self._load.model)
@@ -265,6 +280,8 @@ class LabbenchApp(App[None]):
     async def _listen(self) -> None:
         async for event in self.link.events():
             match event:
+                case Silence():
+                    self.desk.silent = event.seconds
                 case Previewed():
                     self.desk.take_preview(event)
                     self._show_preview(event)
@@ -418,8 +435,13 @@ class LabbenchApp(App[None]):
         if not running:
             self.leave()
         elif not isinstance(self.screen, Confirm):
-            question = f"{running} is running. Stop it and quit? What was learned is kept in the session."
-            self.push_screen(Confirm(question, "Stop and quit", "Stay"), lambda yes: self.leave() if yes else None)
+            question, yes = f"{running} is running. Stop it and quit?", "Stop and quit"
+            if self.desk.silent:
+                question = f"{running} is running, but the worker does not answer. End it and quit?"
+                question, yes = f"{question} The next start offers to go on with {running}.", "End and quit"
+            elif running == "finetune":
+                question = f"{question} What was learned is kept in the session."
+            self.push_screen(Confirm(question, yes, "Stay"), lambda chosen: self.leave() if chosen else None)
 
     async def action_quit(self) -> None:
         """The same for ctrl+q."""
@@ -443,15 +465,21 @@ class LabbenchApp(App[None]):
     def leave(self) -> None:
         """End the worker, within 5 s, then the app; a second time, at once."""
         if self._leaving:
-            self.exit()
+            self.exit(return_code=self.code)
             return
         self._leaving = True
         self.say("ending …")
         self.run_worker(self._leave(), group="leave")
 
+    def end(self, code: int) -> None:
+        """Quit because a signal asks for it: without a question, once, with this exit code."""
+        self.code = code
+        if self._begun and not self._leaving:  # else that is done when the first picture is there
+            self.leave()
+
     async def _leave(self) -> None:
         await self._end_worker()
-        self.exit()
+        self.exit(return_code=self.code)
 
     async def _end_worker(self) -> None:
         await self.link.close()
@@ -460,7 +488,26 @@ class LabbenchApp(App[None]):
                 self._pump.cancel()
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 await asyncio.wait_for(self._pump, 1.0)  # its last words are recorded
-        self.desk.record.close(in_order=self._exception is None)
+        record = self.desk.record
+        if record.session.running:  # it neither ended nor failed
+            record.take(Died(error="the worker did not answer in time and was ended"))
+        record.close(in_order=self._exception is None and not record.session.lost)
+
+    @property
+    def farewell(self) -> str:
+        """Where the session is and how to go on, for the terminal that was there before; "" where nothing was recorded
+        here."""
+        record = self.desk.record
+        if self.playback or record.held:
+            return ""
+        said = []
+        if record.broken:
+            said.append("not all of the session is in its file, which could not be written")
+        if lost := record.session.lost:
+            said.append(lost.describe())
+        if record.path and record.path.exists():
+            said.append(f"go on with: labbench {shlex.quote(str(record.path.absolute()))}")
+        return "; ".join(said)
 
     async def on_unmount(self) -> None:
         """However the app ends, the worker ends too."""

@@ -85,6 +85,9 @@ class Desk:
         """The recipe that a series keeps waiting, while there is a series."""
         self._previews = Previews()
         self._restoring: Progress | None = None
+        self.silent = 0.0
+        """Seconds for which nothing was heard of the worker, once that is too long; else 0."""
+        self._stopping = False
         self._left: Record | None = None
         """The session before a load that is not done yet: where that fails, it stands again."""
 
@@ -114,6 +117,8 @@ class Desk:
             held=self.record.held,
             recording=self.record.recording,
             restoring=self._restoring if self.worker == "restoring" else None,
+            silent=self.silent,
+            stopping=self._stopping,
         )
 
     # out
@@ -156,8 +161,11 @@ class Desk:
         """End the run, and a recipe that goes on by itself."""
         if self.stepper:
             self.stepper.onward = False
+        self._stopping = True
         self.send(Stop())
         learned = ": what was learned is kept" if self.running == "finetune" else ""
+        if self.silent:
+            learned = ", once the worker answers"
         self._say(f"stopping {self.running or 'the restoring: what was done again is kept'}{learned}", "information")
 
     def preview(self, operation: AnyOperation) -> str:
@@ -233,6 +241,8 @@ class Desk:
         if self.worker == "restoring" and isinstance(event, Progress | Metric | Sparsity):
             self._restoring = event if isinstance(event, Progress) else self._restoring
             return  # it does again what the session holds already
+        if isinstance(event, Finished | Failed | Restored | Died):
+            self._stopping = False
         before, met = self.session.snapshot, self._met() if isinstance(event, Finished) else set()
         problem = self.record.take(event)
         if problem:
@@ -328,7 +338,7 @@ class Desk:
             self._go_on()
 
     def _take_death(self, event: Died) -> None:
-        self.worker, self._pending, self._later = "starting", None, []
+        self.worker, self._pending, self._later, self.silent = "starting", None, [], 0.0
         self._come_back()
         self._unsent.clear()
         self._previews.forget()

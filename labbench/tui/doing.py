@@ -363,6 +363,8 @@ DOING: dict[str, Doing] = {
     "read": read,
     "log": log,
     "restart": lambda app: app.desk.restore() if app.desk.worker == "unrestored" else app.start_worker(),
+    "end_worker": lambda app: app.link.kill(),
+    "suspend": lambda app: app.action_suspend_process(),
     "help": help_,
     "about": about,
     "palette": lambda app: app.action_command_palette(),

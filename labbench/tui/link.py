@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from labbench.client import TERM_AFTER, Client
+from labbench.client import TERM_AFTER, Client, Silence
 from labbench.session.events import AnyEvent, AnyRequest, Died
 
 AGAIN = 10.0  # seconds: a worker that dies twice within this is not started a third time by itself
@@ -30,8 +30,9 @@ class Link:
             self._client = await Client.start(self._command, self.log)
             self._begun = True
 
-    async def events(self) -> AsyncIterator[AnyEvent]:
-        """Every event of the worker and of the one that is started when it dies. Ends when no other follows."""
+    async def events(self) -> AsyncIterator[AnyEvent | Silence]:
+        """Every event of the worker, and its silence, and those of the one that is started when it dies. Ends when no
+        other follows."""
         self.gone = False
         while not self._closing:
             try:
@@ -46,8 +47,9 @@ class Link:
             async for event in self._client.events():
                 if isinstance(event, Died):
                     now = time.monotonic()
-                    self.gone, self._death = now - self._death < AGAIN, now
+                    self.gone, self._death = now - self._death < AGAIN and not self._client.ended, now
                 yield event
+            await self._client.close()
             if self.gone:
                 return
 
@@ -56,8 +58,23 @@ class Link:
         if self._client:
             await self._client.send(request)
 
+    def kill(self) -> None:
+        """End a worker that does not answer; another is started."""
+        if self._client:
+            self._client.kill()
+
+    def suspend(self) -> None:
+        """The worker stands still until `wake`."""
+        if self._client:
+            self._client.suspend()
+
+    def wake(self) -> None:
+        """The worker goes on."""
+        if self._client:
+            self._client.wake()
+
     async def close(self, patience: float = TERM_AFTER) -> None:
         """End the worker, within 5 s in any case; after `patience` seconds it is not asked any more."""
         self._closing = True
-        if self._client and self._client.alive:
+        if self._client:
             await self._client.close(patience)

@@ -54,5 +54,9 @@ class Situation(Struct, frozen=True):
     """How far the worker is in standing where the session is."""
     playing: Playing | None = None
     """Set in a player, which has no worker."""
+    silent: float = 0.0
+    """Seconds for which nothing was heard of the worker, once that is too long; else 0."""
+    stopping: bool = False
+    """Whether what runs was asked to stop."""
     clock: str = ""
     """The presenter's clock in words, or "" where it is hidden."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from labbench import folders
 from labbench.client import worker_command
+from labbench.exits import say
 from labbench.leftovers import sweep_own
 from labbench.session.session import Session
 from labbench.tui.link import Link
@@ -27,11 +28,15 @@ async def _run(*, recording: Session | None, data_dir: Path | None, **given: Any
         await link.begin()
     try:
         from labbench.tui.app import LabbenchApp
+        from labbench.tui.signals import quit_on_signals
 
         app = LabbenchApp(recording=recording, data_dir=data_dir, link=link, **given)
         sweep_own(data_dir)
+        quit_on_signals(app)
         await app.run_async()
     finally:
         if link:
             await link.close(patience=0)  # the app has closed it, unless it could not even begin
-    return app.return_code or 0
+    if app.farewell:
+        say(app.farewell)
+    return app.return_code or app.code

@@ -19,6 +19,9 @@ def status(session: Session, situation: Situation, width: int) -> Text:
         text.append(_playing(session, situation.playing), "bold")
         text.append("   ")
     room = width - len(text)
+    if situation.silent:
+        text.append("! ", "bold").append(f"the worker does not answer: silent for {clock(situation.silent)}")
+        return text.append("; s stops, K ends it" if situation.running else "; K ends it")
     if situation.running:
         return text.append(_running(session, situation.running, session.progress, room))
     match situation.worker:

@@ -15,10 +15,12 @@ from labbench.bench import surgery
 from labbench.bench.centroids import compact
 from labbench.bench.choice import Chosen, amounts_of, checked_options, shortened
 from labbench.bench.errors import BenchError, NothingLeft, Stopped
+from labbench.bench.graph import Graph, Group, Uncuttable, refuse_shared
 from labbench.bench.loss_gradients import Gradients
 from labbench.bench.methods import METHODS, function_of
 from labbench.bench.recorded import check_layers, numbers_of, units_of
 from labbench.bench.state import Kept, State, weight_of
+from labbench.bench.twin import check_twin, sound
 from labbench.session.check import listed
 from labbench.session.events import Progress
 from labbench.session.operations import Prune, percent
@@ -30,7 +32,7 @@ ROUNDING = 1e-9  # 10 × (1 − 0.9) is 0.999…: the channels that are kept are
 class Plan:
     """One group and what is chosen among: its channels, or places in its blocks of channels, called units."""
 
-    group: surgery.Group
+    group: Group
     loaded: int
     """Units of the loaded model."""
     amount: float
@@ -77,13 +79,12 @@ def cut(
         raise BenchError(f"{operation.method} counts in each layer: its scope must be layer, not global")
     before = state.copy_model().to(torch.device("cpu"))
     _refuse_endless(before, chosen)
-    graph = surgery.Graph(copy.deepcopy(before), state.data.shape)
+    graph = Graph(copy.deepcopy(before), state.data.shape, stopped)
     if gradients is not None:
         _replace_by_salience(graph.model, method, gradients)
-    remarks = list(chosen.remarks)
-    generator = torch.Generator().manual_seed(operation.seed)
-    plans: list[Plan] = []
     whole: dict[str, list[str]] = {}
+    plans: list[Plan] = []
+    generator = torch.Generator().manual_seed(operation.seed)
     recorded = operation.filters
     for number, name in enumerate(chosen.layers):
         if any(name in plan.group.outputs for plan in plans):
@@ -92,46 +93,75 @@ def cut(
         try:
             group = graph.group(name)
             _refuse_frozen(group, state)
-            surgery.refuse_shared(group, state.model)
+            refuse_shared(group, state.model)
             amount = _one_amount(group, amounts)
             if recorded:
                 plans.append(_recorded(recorded.get(name, ()), state, group, amount))
             else:
                 plans.append(_plan(operation, state, before, group, amount, method, options, generator))
-        except surgery.Uncuttable as error:
-            if name in chosen.literal:
-                raise
-            whole.setdefault(error.reason, []).append(name)
-    remarks += [f"left whole: {shortened(names)}, because {reason}" for reason, names in whole.items()]
+        except Uncuttable as error:
+            _leave(whole, error, [name], chosen)
+    while True:
+        counts = _counts(operation, plans)
+        going = _going(plans, counts, tell)
+        _, wrong = sound(going, lambda some: check_twin(before, _gone(some), state.data.shape, stopped))
+        if not wrong:
+            break
+        for (plan, _), difference in wrong:
+            _leave(
+                whole,
+                plan.group.differs(difference.reason, difference.detail),
+                [n for n in chosen.layers if n in plan.group.outputs],
+                chosen,
+            )
+        plans = [plan for plan in plans if all(plan is not other for (other, _), _ in wrong)]
+    remarks = [*chosen.remarks]
+    for reason, names in whole.items():
+        remarks.append(f"left whole: {shortened([n for n in chosen.layers if n in names])}, because {reason}")
     if recorded:
         check_layers(recorded, [plan.group for plan in plans], {n: why for why, names in whole.items() for n in names})
-        counts = _recorded_counts(operation, plans)
-    else:
-        counts = _local_counts(operation, plans) if operation.scope == "layer" else _global_counts(operation, plans)
-    if not any(count.going for count in counts):
+    if not going:
         refusal = NothingLeft if plans else BenchError
         raise refusal(_nothing(operation, plans, counts, remarks))
     remarks += _missed(operation, plans, counts)
-    gone: surgery.Gone = {}
-    filters: dict[str, tuple[int, ...]] = {}
-    for number, (plan, count) in enumerate(zip(plans, counts, strict=True)):
-        if count.going:
-            tell(0.5 + number / (2 * len(plans)), plan.group.root)
-            units = plan.going(count.going)
-            filters[plan.group.root] = numbers_of(units, plan.group, state)
-            gone |= _merged(gone, plan.group.without(units))
-    cut_plans = [plan for plan, count in zip(plans, counts, strict=True) if count.going]
+    cut_plans = [plan for plan, _ in going]
     remarks += _coupled([plan.group for plan in cut_plans], state)
     if not (recorded or hasattr(method, "keep")) and (
         equal := [p.group.root for p in cut_plans if _all_equal(p.scores)]
     ):
         remarks.append(f"all scores are equal, so the first filters go: {shortened(equal)}")
+    gone = _gone(going)
     after = copy.deepcopy(before)
     surgery.remove_filters(after, gone)
-    surgery.check_twin(before, after, gone, state.data.shape)
     remarks.append(_size(state, plans, counts, before, after))
     words = {name: f"cut {percent(plan.amount)}" for plan in cut_plans for name in plan.group.outputs}
+    filters = {plan.group.root: numbers_of(units, plan.group, state) for plan, units in going}
     return _smaller(state, after, gone, words), with_fields(operation, filters=filters), tuple(remarks)
+
+
+def _leave(whole: dict[str, list[str]], error: Uncuttable, names: Iterable[str], chosen: Chosen) -> None:
+    """Note that these layers are left whole. Raises the error where one of them was named in full."""
+    for name in names:
+        if name in chosen.literal:
+            raise Uncuttable(name, error.reason, error.detail) from error
+        whole.setdefault(error.reason, []).append(name)
+
+
+def _going(plans: list[Plan], counts: list[Count], tell: Callable[[float, str], None]) -> list[tuple[Plan, list[int]]]:
+    """The units that go, of each group that loses any."""
+    found = []
+    for number, (plan, count) in enumerate(zip(plans, counts, strict=True)):
+        if count.going:
+            tell(0.5 + number / (2 * len(plans)), plan.group.root)
+            found.append((plan, plan.going(count.going)))
+    return found
+
+
+def _gone(going: Iterable[tuple[Plan, list[int]]]) -> surgery.Gone:
+    gone: surgery.Gone = {}
+    for plan, units in going:
+        gone |= _merged(gone, plan.group.without(units))
+    return gone
 
 
 def _refuse_endless(model: nn.Module, chosen: Chosen) -> None:
@@ -146,16 +176,16 @@ def _replace_by_salience(model: nn.Module, method: ModuleType, gradients: Gradie
             parameter.copy_(method.salience(parameter, gradients.mean[name], gradients.squares[name]))
 
 
-def _refuse_frozen(group: surgery.Group, state: State) -> None:
+def _refuse_frozen(group: Group, state: State) -> None:
     for name, side in [(n, "filters") for n in group.outputs] + [(n, "inputs") for n in group.inputs]:
         if name in state.frozen:
-            raise surgery.Uncuttable(
+            raise Uncuttable(
                 group.root,
                 f"that would remove {side} of {name}, which is frozen; unfreeze {name} first, or cut elsewhere",
             )
 
 
-def _one_amount(group: surgery.Group, amounts: Mapping[str, float]) -> float:
+def _one_amount(group: Group, amounts: Mapping[str, float]) -> float:
     for name in group.outputs:
         if name in amounts and amounts[name] != amounts[group.root]:
             raise BenchError(
@@ -169,7 +199,7 @@ def _plan(
     operation: Prune,
     state: State,
     model: nn.Module,
-    group: surgery.Group,
+    group: Group,
     amount: float,
     method: ModuleType,
     options: dict[str, Any],
@@ -187,14 +217,17 @@ def _plan(
 
         return Plan(group, channels // group.blocks, amount, scores, going)
     if group.channels > 1:
-        found = group.scores(lambda coupled: method.score(coupled, generator, **options))
+        try:
+            found = group.scores(lambda coupled: method.score(coupled, generator, **options))
+        except (IndexError, RuntimeError) as error:
+            raise Uncuttable(group.root, f"{operation.method} cannot score its channels", str(error)) from error
         if found is None:
-            raise surgery.Uncuttable(group.root, f"{operation.method} finds nothing there to score it by")
+            raise Uncuttable(group.root, f"{operation.method} finds nothing there to score it by")
         scores = found.nan_to_num(0.0).view(group.blocks, -1).mean(0)  # 0 / 0 where all weights are zero
     return Plan(group, channels // group.blocks, amount, scores, lambda count: sorted(_lowest(scores)[:count]))
 
 
-def _recorded(filters: Sequence[int], state: State, group: surgery.Group, amount: float) -> Plan:
+def _recorded(filters: Sequence[int], state: State, group: Group, amount: float) -> Plan:
     channels = next(layer.channels for layer in state.layers if layer.name == group.root)
     units = units_of(filters, group, state)
     return Plan(group, channels // group.blocks, amount, torch.zeros(group.units), lambda _: units)
@@ -211,6 +244,12 @@ def _all_equal(scores: Tensor) -> bool:
 
 
 # how many go
+
+
+def _counts(operation: Prune, plans: list[Plan]) -> list[Count]:
+    if operation.filters:
+        return _recorded_counts(operation, plans)
+    return _local_counts(operation, plans) if operation.scope == "layer" else _global_counts(operation, plans)
 
 
 def _recorded_counts(operation: Prune, plans: Iterable[Plan]) -> list[Count]:
@@ -333,7 +372,7 @@ def _missed_together(operation: Prune, plans: list[Plan], counts: list[Count]) -
     return [f"{went} of {asked} channels went: {', and '.join(reasons)}"]
 
 
-def _coupled(groups: list[surgery.Group], state: State) -> list[str]:
+def _coupled(groups: list[Group], state: State) -> list[str]:
     remarks = []
     prunable = [layer.name for layer in state.layers if layer.prunable]
     together: dict[str, list[str]] = {}
@@ -382,7 +421,7 @@ def _smaller(state: State, model: nn.Module, gone: surgery.Gone, words: Mapping[
     kept = dict(state.kept)
     masks, values, clusters = dict(state.masks), dict(state.values), dict(state.clusters)
     for name, sides in gone.items():
-        module = state.module(name)
+        module = surgery.part(state.model, name)
         (outputs, inputs), (outs, ins) = sides, surgery.widths(module)
         kept[name] = Kept(
             surgery.remaining(state.kept.get(name), outputs, outs, out=True),

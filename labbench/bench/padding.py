@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from labbench.bench.errors import BenchError
 from labbench.bench.forwards import as_written
+from labbench.bench.graph import Graph, Group, Uncuttable
 from labbench.bench.state import State
-from labbench.bench.surgery import Graph, Group, Uncuttable, widths
+from labbench.bench.surgery import widths
 
 MULTIPLE = 8
 TOLERANCE = 1e-4  # of the answers with zeros against those without, relative, in fp32

@@ -26,6 +26,7 @@ from labbench.bench.apply import Tools
 from labbench.bench.checkpoints import Cache
 from labbench.bench.coupling import groups
 from labbench.bench.errors import BenchError
+from labbench.bench.graph import Graph
 from labbench.bench.loading import fresh
 from labbench.bench.measure import snapshot
 from labbench.bench.pruning import METHODS
@@ -273,7 +274,7 @@ def test_cutting_twice_goes_to_the_target_of_the_loaded_width(small: Small) -> N
 def test_global_scope_takes_the_lowest_over_all_groups_and_leaves_one_each(small: Small) -> None:
     state = shaken(small())
     scores: dict[str, torch.Tensor] = {}
-    graph = surgery.Graph(state.copy_model(), state.data.shape)
+    graph = Graph(state.copy_model(), state.data.shape)
     for name in ("conv1", "layer1.0.conv1", "layer2.0.conv1", "layer2.0.conv2"):
         scores[name] = graph.group(name).scores(lambda group: METHODS[FILTERS].score(group, torch.Generator()))
     after = cut(state, amount=0.5, scope="global")

@@ -93,7 +93,7 @@ class Graph:
         if "weight" not in module._parameters:
             raise Uncuttable(name, "its weight is computed from others, as weight and spectral norm do")
         if module not in self._graph.module2node:
-            raise Uncuttable(name, self._apart(name, module))
+            raise Uncuttable(name, self._apart(name))
         try:
             return self._group(name, module)
         except Lost as error:
@@ -123,13 +123,13 @@ class Graph:
             scores=lambda score: score(found),
         )
 
-    def _apart(self, name: str, module: nn.Module) -> str:
+    def _apart(self, name: str) -> str:
         """Why a layer is not in the graph."""
         owner, _, _ = name.rpartition(".")
-        parent = self.model.get_submodule(owner)
-        if isinstance(parent, nn.MultiheadAttention):
-            return f"{owner}, a MultiheadAttention, computes with its weights by itself"
-        return "no path leads from it to the answers of the model, as these are computed in eval mode"
+        if self._graph.counts(weight_of(self.model, name)):
+            parent = self.model.get_submodule(owner)
+            return f"{f'{owner}, ' if owner else ''}a {type(parent).__name__}, computes with its weights by itself"
+        return "no path leads from it to the answers of the model in eval mode"
 
     def _why(self, nodes: Sequence[Any], outputs: Coupling) -> str:
         """Why the layers among `outputs` lose the same filters."""

@@ -114,6 +114,19 @@ class Traced(tp.DependencyGraph):  # type: ignore[misc]  # it has no types
         if self.steps[0] > STEPS:
             raise Lost(())
 
+    def counts(self, parameter: nn.Parameter) -> bool:
+        """Whether the answers depend on a parameter, in whatever way."""
+        pending = [node.grad_fn for node in self.module2node.values() if node.grad_fn is not None]
+        passed = set[Any]()
+        while pending:
+            grad_fn = pending.pop()
+            if getattr(grad_fn, "variable", None) is parameter:
+                return True
+            fresh = [before for before, _ in grad_fn.next_functions if before is not None and before not in passed]
+            passed.update(fresh)
+            pending += fresh
+        return False
+
     def get_pruning_group(self, module: nn.Module, pruning_fn: Any, idxs: Sequence[int]) -> Any:
         """The group that Torch-Pruning finds. Raises `Lost` where it reaches what was not made out, or too much."""
         if isinstance(module, CONV) and 1 < module.groups == module.out_channels:
@@ -148,7 +161,8 @@ class Traced(tp.DependencyGraph):  # type: ignore[misc]  # it has no types
     def _mapped(self, dep: Any, numbers: list[Any], passed: Iterable[Any]) -> list[Any]:
         for mapping in dep.index_mapping:
             if mapping is not None:
-                if len(numbers) * getattr(mapping, "_stride", 1) > PLACES:
+                many = 1 if getattr(mapping, "reverse", True) else getattr(mapping, "_stride", 1)
+                if len(numbers) * many > PLACES:
                     raise Lost(passed, FAR)
                 numbers = mapping(numbers)
         return numbers

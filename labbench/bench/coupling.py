@@ -26,10 +26,10 @@ def groups(state: State, stopped: Callable[[], bool] = never) -> tuple[Coupled, 
             try:
                 found[layer.name] = graph.group(layer.name)
             except Uncuttable as error:
-                refused[layer.name] = error.reason
+                refused[layer.name] = error.why
     several = [group for group in found.values() if group.units > 1]
     _, wrong = sound(several, lambda some: check_twin(model, _one_of_each(some), state.data.shape, stopped))
-    refused |= {group.root: group.differs(error.reason, error.detail).reason for group, error in wrong}
+    refused |= {group.root: group.differs(error.reason, error.detail).why for group, error in wrong}
     names = [layer.name for layer in state.layers if layer.name in found or layer.name in refused]
     return tuple(_coupled(state, name, found.get(name), refused.get(name, "")) for name in names)
 

@@ -82,7 +82,7 @@ def cut(
     graph = Graph(copy.deepcopy(before), state.data.shape, stopped)
     if gradients is not None:
         _replace_by_salience(graph.model, method, gradients)
-    whole: dict[str, list[str]] = {}
+    whole: dict[str, dict[str, str]] = {}
     plans: list[Plan] = []
     generator = torch.Generator().manual_seed(operation.seed)
     recorded = operation.filters
@@ -115,9 +115,7 @@ def cut(
                 chosen,
             )
         plans = [plan for plan in plans if all(plan is not other for (other, _), _ in wrong)]
-    remarks = [*chosen.remarks]
-    for reason, names in whole.items():
-        remarks.append(f"left whole: {shortened([n for n in chosen.layers if n in names])}, because {reason}")
+    remarks = [*chosen.remarks, *(_left(reason, at, chosen) for reason, at in whole.items())]
     if recorded:
         check_layers(recorded, [plan.group for plan in plans], {n: why for why, names in whole.items() for n in names})
     if not going:
@@ -139,12 +137,18 @@ def cut(
     return _smaller(state, after, gone, words), with_fields(operation, filters=filters), tuple(remarks)
 
 
-def _leave(whole: dict[str, list[str]], error: Uncuttable, names: Iterable[str], chosen: Chosen) -> None:
+def _leave(whole: dict[str, dict[str, str]], error: Uncuttable, names: Iterable[str], chosen: Chosen) -> None:
     """Note that these layers are left whole. Raises the error where one of them was named in full."""
     for name in names:
         if name in chosen.literal:
-            raise Uncuttable(name, error.reason, error.detail) from error
-        whole.setdefault(error.reason, []).append(name)
+            raise Uncuttable(name, error.reason, error.at, error.detail) from error
+        whole.setdefault(error.reason, {})[name] = error.at
+
+
+def _left(reason: str, at: Mapping[str, str], chosen: Chosen) -> str:
+    names = [name for name in chosen.layers if name in at]
+    culprits = list(dict.fromkeys(at[name] for name in names if at[name]))
+    return f"left whole: {shortened(names)}, because {reason}{f' ({shortened(culprits)})' if culprits else ''}"
 
 
 def _going(plans: list[Plan], counts: list[Count], tell: Callable[[float, str], None]) -> list[tuple[Plan, list[int]]]:

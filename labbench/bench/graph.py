@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch_pruning as tp
@@ -15,11 +16,18 @@ from labbench.bench.traced import Lost, Traced, heard
 
 
 class Uncuttable(BenchError):
-    """A layer whose filters cannot be removed. `reason` says why without naming it, so that layers can share it."""
+    """A layer whose filters cannot be removed. `reason` says why without naming any layer, so that layers can share it;
+    `at` names the layer that stands in the way, `detail` has figures."""
 
-    def __init__(self, name: str, reason: str, detail: str = "") -> None:
-        super().__init__(f"{name} cannot be cut: {reason}{detail and f' ({detail})'}")
-        self.name, self.reason, self.detail = name, reason, detail
+    def __init__(self, name: str, reason: str, at: str = "", detail: str = "") -> None:
+        added = "; ".join(filter(None, (at, detail)))
+        super().__init__(f"{name} cannot be cut: {reason}{added and f' ({added})'}")
+        self.name, self.reason, self.at, self.detail = name, reason, at, detail
+
+    @property
+    def why(self) -> str:
+        """The reason and what stands in the way."""
+        return f"{self.reason}{self.at and f' ({self.at})'}"
 
 
 Coupling: TypeAlias = Mapping[str, Mapping[int, tuple[int, ...]]]
@@ -52,7 +60,7 @@ class Group:
 
     def differs(self, reason: str, detail: str) -> Uncuttable:
         """What to say where the cut network turned out to answer differently."""
-        return Uncuttable(self.root, f"{reason}{self.doubt and f': {self.doubt}'}", detail)
+        return Uncuttable(self.root, f"{reason}{self.doubt and f': {self.doubt}'}", detail=detail)
 
     def without(self, units: Iterable[int]) -> Gone:
         """What goes with these units: channels, or the same place in each block."""
@@ -93,7 +101,7 @@ class Graph:
         if "weight" not in module._parameters:
             raise Uncuttable(name, "its weight is computed from others, as weight and spectral norm do")
         if module not in self._graph.module2node:
-            raise Uncuttable(name, self._apart(name))
+            raise Uncuttable(name, *self._apart(name))
         try:
             return self._group(name, module)
         except Lost as error:
@@ -106,6 +114,7 @@ class Graph:
     def _group(self, name: str, module: nn.Module) -> Group:
         channels = len(weight_of(self.model, name))
         pruner = self._graph.get_pruner_of_module(module)
+        self._graph.refuse = partial(self._refuse_module, name)
         found = self._graph.get_pruning_group(module, pruner.prune_out_channels, list(range(channels)))
         nodes = list({id(item.dep.target): item.dep.target for item in found.items}.values())
         outputs, inputs = self._coupled(name, found)
@@ -123,13 +132,13 @@ class Graph:
             scores=lambda score: score(found),
         )
 
-    def _apart(self, name: str) -> str:
-        """Why a layer is not in the graph."""
+    def _apart(self, name: str) -> tuple[str, ...]:
+        """Why a layer is not in the graph, and what stands in the way."""
         owner, _, _ = name.rpartition(".")
         if self._graph.counts(weight_of(self.model, name)):
             parent = self.model.get_submodule(owner)
-            return f"{f'{owner}, ' if owner else ''}a {type(parent).__name__}, computes with its weights by itself"
-        return "no path leads from it to the answers of the model in eval mode"
+            return f"a {type(parent).__name__} computes with its weights by itself", owner
+        return ("no path leads from it to the answers of the model in eval mode",)
 
     def _why(self, nodes: Sequence[Any], outputs: Coupling) -> str:
         """Why the layers among `outputs` lose the same filters."""
@@ -160,8 +169,6 @@ class Graph:
             raise Uncuttable(name, "these outputs are the answers of the model, one for each class")
         if any(node.type == tp.ops.OPTYPE.OUTPUT for node in nodes):
             raise Uncuttable(name, "its channels are answers of the model, or part of each answer")
-        for node in nodes:
-            self._refuse_module(name, node.module)
         for side, coupled in enumerate((outputs, inputs)):
             for other, coupling in coupled.items():
                 found = part(self.model, other)
@@ -173,25 +180,26 @@ class Graph:
                     raise Uncuttable(name, on_the_way(nodes) or spread)
 
     def _refuse_module(self, name: str, module: Any) -> None:
+        """Raise `Uncuttable` at a module that the channels reach, and that cannot lose any."""
         other = self._names.get(module)
         if other is None:
             return
-        kind = f"{other}, a {type(module).__name__}"
+        kind = type(module).__name__
         if isinstance(module, nn.LayerNorm) or (
             isinstance(module, nn.GroupNorm) and module.num_groups != module.num_channels
         ):
-            raise Uncuttable(name, f"{other} normalizes over several channels: without some, the others change")
+            raise Uncuttable(name, f"a {kind} goes over several channels: without some, the others change", other)
         tensors = dict(tensors_of(module))
         if not tensors or _one_slope(module):
             return
         if not isinstance(module, CUTTABLE):
-            raise Uncuttable(name, f"the channels are coupled with {kind}")
+            raise Uncuttable(name, f"the channels are coupled with a {kind}", other)
         if isinstance(module, (*CONV, nn.Linear)) and "weight" not in module._parameters:
-            raise Uncuttable(name, f"the channels are coupled with {other}, whose weight is computed from others")
+            raise Uncuttable(name, "the channels are coupled with a layer whose weight is computed from others", other)
         for key, tensor in tensors.items():
             if axes(module, key, tensor) is None:
-                why = f"{other} has a tensor of its own, {key}, and nothing says which channels its entries belong to"
-                raise Uncuttable(name, why)
+                why = f"nothing says which channels the entries of a {kind}'s own {key} belong to"
+                raise Uncuttable(name, why, other)
 
     def _blocks(self, name: str, other: str, coupling: Mapping[int, tuple[int, ...]]) -> int:
         """In how many blocks the channels of a group must lie for this member of it."""
@@ -239,9 +247,8 @@ class Graph:
         bare = self._graph.bare[tensor]
         if along not in ([0], [1]) or sorted(set(numbers)) != list(range(width)):
             shape = "×".join(map(str, sizes))
-            raise Uncuttable(
-                name, f"the channels are coupled with {bare}, a tensor of {shape} that belongs to no layer"
-            )
+            why = f"the channels are coupled with a tensor of {shape} that belongs to no layer"
+            raise Uncuttable(name, why, bare)
         return bare, along[0]
 
     def _ordered(self, coupled: Mapping[str, Mapping[int, list[int]]]) -> Coupling:

@@ -149,7 +149,7 @@ def rebuild(model: nn.Module, kept: Mapping[str, Kept]) -> None:
 def _smaller(found: nn.Module | Tensor, key: str, tensor: Tensor, kept: Kept) -> Tensor:
     side = axes(found, key, tensor)
     tensor = tensor.detach()
-    if side == (0, 1) or side == (0, None) and tensor.dim() == 1:
+    if side == (0, 1) or (side == (0, None) and tensor.dim() == 1):
         return sliced(tensor, kept, groups_of(found))
     for dim, channels in zip(side or (), (kept.outputs, kept.inputs), strict=False):
         if dim is not None and channels is not None:

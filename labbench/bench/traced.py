@@ -63,6 +63,8 @@ class Traced(tp.DependencyGraph):  # type: ignore[misc]  # it has no types
         super().__init__()
         self.stopped, self.steps, self.lost = stopped, [0], set[Any]()
         self.verbose, self.model = False, model
+        self.refuse: Callable[[Any], None] = lambda module: None
+        """Told of each module that a group reaches; what it raises ends the search."""
         self.image = nn.Parameter(torch.zeros(1, *shape))
         self._module2name = {module: name for name, module in model.named_modules()}
         self.ignored_params: list[nn.Parameter] = []
@@ -140,6 +142,7 @@ class Traced(tp.DependencyGraph):  # type: ignore[misc]  # it has no types
             self._stop_or_lose(pending[-1][0].target, passed, places)
             dep, numbers = pending.pop()
             passed.add(dep.target)
+            self.refuse(dep.target.module)
             for onward in dep.target.dependencies:
                 if onward.is_triggered_by(dep.handler) and (there := self._mapped(onward, numbers, passed)):
                     key = (onward.target, onward.handler, tuple(there))

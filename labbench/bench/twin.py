@@ -33,6 +33,10 @@ class Differs(BenchError):
         super().__init__(f"{reason}{detail and f' ({detail})'}; nothing was changed")
         self.reason, self.detail = reason, detail
 
+    def alone(self) -> "Differs":
+        """The same without the frames that it came from: they hold networks."""
+        return Differs(self.reason, self.detail)
+
 
 class Steady(TorchFunctionMode):
     """No chance: what is drawn is always the same, whatever its shape, and nothing is dropped."""
@@ -51,7 +55,7 @@ class Steady(TorchFunctionMode):
         if "dropout" in name and (args or "input" in given):
             return args[0] if args else given["input"]
         if name == "scaled_dot_product_attention":
-            args, given["dropout_p"] = (*args[:4], *args[5:]) if len(args) > 4 else args, 0.0
+            args, given = ((*args[:4], 0.0, *args[5:]), given) if len(args) > 4 else (args, {**given, "dropout_p": 0.0})
         drawn = func(*args, **given)
         return drawn.fill_(self.FIXED[name]) if name in self.FIXED else drawn
 
@@ -64,7 +68,7 @@ def sound(parts: Sequence[T], check: Callable[[Sequence[T]], None]) -> tuple[lis
         check(parts)
     except Differs as error:
         if len(parts) == 1:
-            return [], [(parts[0], error)]
+            return [], [(parts[0], error.alone())]
     else:
         return list(parts), []
     half = len(parts) // 2
@@ -80,7 +84,7 @@ def sound(parts: Sequence[T], check: Callable[[Sequence[T]], None]) -> tuple[lis
                     check([*good, part])
                     good.append(part)
                 except Differs as error:
-                    bad.append((part, error))
+                    bad.append((part, error.alone()))
         return good, bad
     return good or more, bad
 
@@ -118,14 +122,13 @@ class Check:
         return self.into(made)
 
     def run(self, model: nn.Module, images: Tensor, *, training: bool = False, seed: int = SEED) -> list[Tensor]:
-        """All tensors of the answer. In training mode a copy runs, without dropout, as its statistics move."""
+        """All tensors of the answer. In training mode nothing is dropped, and the model's statistics move."""
         if training:
-            model = copy.deepcopy(model)
             for module in model.modules():
                 if isinstance(getattr(module, "dropout", None), float):  # attention's
                     module.dropout = 0.0  # type: ignore[assignment]
         model.train(training)
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # nobody else's on a GPU
         steady = Steady() if training else nullcontext()
         with warnings.catch_warnings(action="ignore"), heard(model, self.stopped), steady:
             return _tensors(model(images if self.exact else images.float()))
@@ -180,7 +183,7 @@ def check_twin(before: nn.Module, gone: Gone, shape: tuple[int, ...], stopped: C
 def _begin(before: nn.Module, gone: Gone, images: Tensor, stopped: Callable[[], bool]) -> tuple[Check, list[Tensor]]:
     """The most exact check that the network runs in, and what its twin answers there."""
     kinds = {tensor.dtype for tensor in before.parameters()} & COARSE.keys()
-    coarse = max((COARSE[kind] for kind in kinds), default=TOLERANCE)
+    coarse = max((COARSE[kind] for kind in kinds), default=COARSE[torch.float32])
     raised: Exception | None = None
     for check in (Check(gone, images, True, TOLERANCE, stopped), Check(gone, images, False, coarse, stopped)):
         try:
@@ -210,8 +213,7 @@ def _check_trained(check: Check, before: nn.Module) -> None:
     """The same in training mode, once what is zero has moved, on other images; where chance rules, in eval mode."""
     images = -check.images
     moved = _moved(check.into(copy.deepcopy(before)))
-    twin = check.twin(moved)
-    trained = check.tried(twin, images, training=True)
+    trained = check.tried(check.twin(moved), images, training=True)
     failed: Differs | None = None
     if trained is not None:
         try:
@@ -224,7 +226,7 @@ def _check_trained(check: Check, before: nn.Module) -> None:
         if expected is not None:
             check.compare(expected, start, images, when)
     if failed and trained is not None:
-        again = check.run(twin, images, training=True, seed=SEED + 1)
+        again = check.run(check.twin(moved), images, training=True, seed=SEED + 1)
         if "does not run" in failed.reason or max(map(_apart, trained, again)) <= check.tolerance:
             raise failed
 

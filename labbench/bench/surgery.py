@@ -141,7 +141,8 @@ def rebuild(model: nn.Module, kept: Mapping[str, Kept]) -> None:
             _resize(module, channels)
         for key, tensor in smaller.items():
             if key in module._parameters:
-                setattr(module, key, nn.Parameter(tensor))
+                trains = tensor.is_floating_point() or tensor.is_complex()
+                setattr(module, key, nn.Parameter(tensor, requires_grad=trains))
             elif tensor.dim():
                 setattr(module, key, tensor)
 

@@ -55,7 +55,7 @@ def choose(state: State, patterns: Iterable[str], *, norms: bool = False) -> Cho
 
 def _refuse_other(state: State, name: str, names: Sequence[str]) -> None:
     """Raise `BenchError` where the name is in the table, but is none of these layers and holds none."""
-    if any(other.startswith(f"{name}.") for other in names):
+    if not name or any(other.startswith(f"{name}.") for other in names):
         return
     try:
         found = part(state.model, name)

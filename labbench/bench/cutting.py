@@ -1,9 +1,8 @@
 """Structured pruning: how many channels go from each group of coupled ones, which, and what the state is afterwards."""
 
 import copy
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -14,41 +13,17 @@ from torch import Tensor, nn
 from labbench.bench import surgery
 from labbench.bench.centroids import compact
 from labbench.bench.choice import Chosen, amounts_of, checked_options, shortened
+from labbench.bench.cut_remarks import coupled, left, missed, nothing, size
 from labbench.bench.errors import BenchError, NothingLeft, Stopped
 from labbench.bench.graph import Graph, Group, Uncuttable, refuse_shared
 from labbench.bench.loss_gradients import Gradients
 from labbench.bench.methods import METHODS, function_of
+from labbench.bench.plans import Count, Plan, counts_of
 from labbench.bench.recorded import check_layers, numbers_of, units_of
 from labbench.bench.state import Kept, State, weight_of
 from labbench.bench.twin import check_twin, sound
-from labbench.session.check import listed
 from labbench.session.events import Progress
 from labbench.session.operations import Prune, percent
-
-ROUNDING = 1e-9  # 10 × (1 − 0.9) is 0.999…: the channels that are kept are counted with this much grace
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One group and what is chosen among: its channels, or places in its blocks of channels, called units."""
-
-    group: Group
-    loaded: int
-    """Units of the loaded model."""
-    amount: float
-    """Asked for."""
-    scores: Tensor
-    """Of each unit; of no meaning where the method names those that stay, or the operation those that go."""
-    going: Callable[[int], list[int]]
-    """The units that go, given how many."""
-
-
-@dataclass(frozen=True)
-class Count:
-    """How many units go from a group, and why not as many as were asked for."""
-
-    going: int
-    reason: str = ""
 
 
 def cut(
@@ -101,29 +76,16 @@ def cut(
                 plans.append(_plan(operation, state, before, group, amount, method, options, generator))
         except Uncuttable as error:
             _leave(whole, error, [name], chosen)
-    while True:
-        counts = _counts(operation, plans)
-        going = _going(plans, counts, tell)
-        _, wrong = sound(going, lambda some: check_twin(before, _gone(some), state.data.shape, stopped))
-        if not wrong:
-            break
-        for (plan, _), difference in wrong:
-            _leave(
-                whole,
-                plan.group.differs(difference.reason, difference.detail),
-                [n for n in chosen.layers if n in plan.group.outputs],
-                chosen,
-            )
-        plans = [plan for plan in plans if all(plan is not other for (other, _), _ in wrong)]
-    remarks = [*chosen.remarks, *(_left(reason, at, chosen) for reason, at in whole.items())]
+    plans, counts, going = _right(operation, state, before, plans, chosen, whole, tell, stopped)
+    remarks = [*chosen.remarks, *(left(reason, at, chosen) for reason, at in whole.items())]
     if recorded:
         check_layers(recorded, [plan.group for plan in plans], {n: why for why, names in whole.items() for n in names})
     if not going:
         refusal = NothingLeft if plans else BenchError
-        raise refusal(_nothing(operation, plans, counts, remarks))
-    remarks += _missed(operation, plans, counts)
+        raise refusal(nothing(operation, plans, counts, remarks))
+    remarks += missed(operation, plans, counts)
     cut_plans = [plan for plan, _ in going]
-    remarks += _coupled([plan.group for plan in cut_plans], state)
+    remarks += coupled([plan.group for plan in cut_plans], state)
     if not (recorded or hasattr(method, "keep")) and (
         equal := [p.group.root for p in cut_plans if _all_equal(p.scores)]
     ):
@@ -131,10 +93,33 @@ def cut(
     gone = _gone(going)
     after = copy.deepcopy(before)
     surgery.remove_filters(after, gone)
-    remarks.append(_size(state, plans, counts, before, after))
+    remarks.append(size(state, plans, counts, before, after))
     words = {name: f"cut {percent(plan.amount)}" for plan in cut_plans for name in plan.group.outputs}
     filters = {plan.group.root: numbers_of(units, plan.group, state) for plan, units in going}
     return _smaller(state, after, gone, words), with_fields(operation, filters=filters), tuple(remarks)
+
+
+def _right(
+    operation: Prune,
+    state: State,
+    before: nn.Module,
+    plans: list[Plan],
+    chosen: Chosen,
+    whole: dict[str, dict[str, str]],
+    tell: Callable[[float, str], None],
+    stopped: Callable[[], bool],
+) -> tuple[list[Plan], list[Count], list[tuple[Plan, list[int]]]]:
+    """The plans that the network stands, how many units go from each, and which. The others join those left whole."""
+    while True:
+        counts = counts_of(operation, plans)
+        going = _going(plans, counts, tell)
+        _, wrong = sound(going, lambda some: check_twin(before, _gone(some), state.data.shape, stopped))
+        if not wrong:
+            return plans, counts, going
+        for (plan, _), error in wrong:
+            members = [name for name in chosen.layers if name in plan.group.outputs]
+            _leave(whole, plan.group.differs(error.reason, error.detail), members, chosen)
+        plans = [plan for plan in plans if all(plan is not other for (other, _), _ in wrong)]
 
 
 def _leave(whole: dict[str, dict[str, str]], error: Uncuttable, names: Iterable[str], chosen: Chosen) -> None:
@@ -143,12 +128,6 @@ def _leave(whole: dict[str, dict[str, str]], error: Uncuttable, names: Iterable[
         if name in chosen.literal:
             raise Uncuttable(name, error.reason, error.at, error.detail) from error
         whole.setdefault(error.reason, {})[name] = error.at
-
-
-def _left(reason: str, at: Mapping[str, str], chosen: Chosen) -> str:
-    names = [name for name in chosen.layers if name in at]
-    culprits = list(dict.fromkeys(at[name] for name in names if at[name]))
-    return f"left whole: {shortened(names)}, because {reason}{f' ({shortened(culprits)})' if culprits else ''}"
 
 
 def _going(plans: list[Plan], counts: list[Count], tell: Callable[[float, str], None]) -> list[tuple[Plan, list[int]]]:
@@ -245,170 +224,6 @@ def _lowest(scores: Tensor) -> list[int]:
 
 def _all_equal(scores: Tensor) -> bool:
     return len(scores) > 1 and bool((scores == scores[0]).all())
-
-
-# how many go
-
-
-def _counts(operation: Prune, plans: list[Plan]) -> list[Count]:
-    if operation.filters:
-        return _recorded_counts(operation, plans)
-    return _local_counts(operation, plans) if operation.scope == "layer" else _global_counts(operation, plans)
-
-
-def _recorded_counts(operation: Prune, plans: Iterable[Plan]) -> list[Count]:
-    """As many as are named; where that is not what the amount means, it is said."""
-    found = []
-    for plan in plans:
-        going, asked = len(plan.going(0)), _local_count(operation, plan)
-        found.append(asked if going == asked.going else Count(going, "as recorded" if going else ""))
-    return found
-
-
-def _local_counts(operation: Prune, plans: Iterable[Plan]) -> list[Count]:
-    return [_local_count(operation, plan) for plan in plans]
-
-
-def _local_count(operation: Prune, plan: Plan) -> Count:
-    exact = plan.loaded * (1 - plan.amount)
-    keep, reason = math.floor(exact + ROUNDING), ""
-    if exact - keep > ROUNDING:
-        grouped = f"the same places go from each of {plan.group.blocks} groups" if plan.group.blocks > 1 else ""
-        reason = grouped or "only whole channels go"
-    return _within(operation, plan, keep, reason)
-
-
-def _within(operation: Prune, plan: Plan, keep: int, reason: str) -> Count:
-    """The count that keeps about so many units, inside the limits."""
-    least = _least(operation, plan)
-    if keep < least:
-        keep, reason = least, f"at most {percent(operation.maximum)} may go"
-        if least == 1:
-            reason = "one of each stays"
-    if operation.round_to > 1 and keep < plan.group.units:
-        rounded = _rounded(operation.round_to, plan, keep, least)
-        if rounded != keep:
-            keep, reason = rounded, f"kept channels are multiples of {operation.round_to}"
-    if keep > plan.group.units:
-        return Count(0, "already cut further")
-    return Count(plan.group.units - keep, reason)
-
-
-def _least(operation: Prune, plan: Plan) -> int:
-    """Units that must stay."""
-    return max(1, math.ceil(plan.loaded * (1 - operation.maximum) - ROUNDING))
-
-
-def _rounded(round_to: int, plan: Plan, keep: int, least: int) -> int:
-    """The multiple that is nearest to `keep`, the larger of two; all units where none lies within the limits."""
-    step = round_to // math.gcd(round_to, plan.group.blocks)
-    possible = [n for n in range(step, plan.group.units + 1, step) if n >= least]
-    return min(possible, key=lambda n: (abs(n - keep), -n), default=plan.group.units)
-
-
-def _global_target(operation: Prune, plans: list[Plan]) -> int:
-    """Channels that shall go from all groups together."""
-    loaded = sum(plan.loaded * plan.group.blocks for plan in plans)
-    return round(operation.amount * loaded) - (loaded - sum(plan.group.channels for plan in plans))
-
-
-def _global_counts(operation: Prune, plans: list[Plan]) -> list[Count]:
-    """The lowest of all go, as long as no more channels go than shall."""
-    rest = _global_target(operation, plans)
-    spare = [p.scores.sort().values[: max(0, p.group.units - _least(operation, p))] for p in plans]
-    counts = [0] * len(plans)
-    for _, number in sorted((float(score), number) for number, scores in enumerate(spare) for score in scores):
-        rest -= plans[number].group.blocks
-        if rest < 0:
-            break
-        counts[number] += 1
-    return [
-        _within(operation, plan, plan.group.units - count, "") if count else Count(0)
-        for plan, count in zip(plans, counts, strict=True)
-    ]
-
-
-# what is said of it
-
-
-def _nothing(operation: Prune, plans: list[Plan], counts: list[Count], remarks: list[str]) -> str:
-    asked = percent(operation.amount)
-    reasons = {count.reason for count in counts if count.reason and count.reason != "already cut further"}
-    why = f": {'; '.join(remarks)}" if not plans and remarks else ""
-    already = f"; every group is already at {asked}, or one filter each" if plans else ""
-    if plans and reasons - {"one of each stays", "only whole channels go"}:
-        already = f"; {'; '.join(sorted(reasons))}"
-    return f"nothing to cut in {listed(operation.layers)}{already}{why}"
-
-
-def _missed(operation: Prune, plans: list[Plan], counts: list[Count]) -> list[str]:
-    """Asked against achieved, one remark for each reason."""
-    if operation.scope == "global":
-        return _missed_together(operation, plans, counts)
-    missed: dict[tuple[str, float], dict[str, list[str]]] = {}
-    for plan, count in zip(plans, counts, strict=True):
-        if count.reason:
-            gone = (plan.loaded - plan.group.units + count.going) * plan.group.blocks
-            figure = f"{gone} of {plan.loaded * plan.group.blocks}"
-            missed.setdefault((count.reason, plan.amount), {}).setdefault(figure, []).append(plan.group.root)
-    return [
-        f"{reason}: instead of {percent(amount)}, "
-        + "; ".join(f"{figure} are gone from {' + '.join(_some(names))}" for figure, names in figures.items())
-        for (reason, amount), figures in missed.items()
-    ]
-
-
-def _missed_together(operation: Prune, plans: list[Plan], counts: list[Count]) -> list[str]:
-    asked = _global_target(operation, plans)
-    went = sum(count.going * plan.group.blocks for plan, count in zip(plans, counts, strict=True))
-    if went == asked:
-        return []
-    reasons = []
-    left = [p.group.units - c.going for p, c in zip(plans, counts, strict=True)]
-    if 1 in left:
-        reasons.append("one of each group stays")
-    if operation.maximum < 1:
-        reasons.append(f"at most {percent(operation.maximum)} of a layer may go")
-    if operation.round_to > 1:
-        reasons.append(f"kept channels are multiples of {operation.round_to}")
-    if any(plan.group.blocks > 1 for plan in plans):
-        reasons.append("grouped channels go together")
-    return [f"{went} of {asked} channels went: {', and '.join(reasons)}"]
-
-
-def _coupled(groups: list[Group], state: State) -> list[str]:
-    remarks = []
-    prunable = [layer.name for layer in state.layers if layer.prunable]
-    together: dict[str, list[str]] = {}
-    for group in groups:
-        others = [name for name in prunable if name in group.outputs and name != group.root]
-        if others:
-            together.setdefault(group.why, []).append(f"{group.root} with {' + '.join(_some(others))}")
-        if group.blocks > 1:
-            remarks.append(
-                f"the channels of {group.root} are read in {group.blocks} groups: each loses the same places"
-            )
-    said = [f"lose the same filters, because {why}: {'; '.join(some)}" for why, some in together.items()]
-    return said + remarks
-
-
-def _some(names: list[str]) -> list[str]:
-    return names if len(names) <= 3 else [*names[:2], f"{len(names) - 2} more"]
-
-
-def _size(state: State, plans: list[Plan], counts: list[Count], before: nn.Module, after: nn.Module) -> str:
-    old, new = (sum(p.numel() for p in model.parameters()) for model in (before, after))
-    gone = 1 - new / sum(layer.parameters for layer in state.layers)
-    words = f"parameters {old:,} → {new:,}: {percent(gone)} of the loaded ones are gone"
-    cuttable = [layer.name for layer in state.layers if layer.prunable][:-1]
-    if not set(cuttable) <= {name for plan in plans for name in plan.group.outputs}:
-        return words
-    loaded = sum(plan.loaded * plan.group.blocks for plan in plans)
-    channels = sum((p.loaded - p.group.units + c.going) * p.group.blocks for p, c in zip(plans, counts, strict=True))
-    share = channels / loaded
-    return (
-        f"{words} ({percent(share)} of the channels are about 1 − (1 − {share:.3f})² = {percent(share * (2 - share))})"
-    )
 
 
 # the state

@@ -95,7 +95,7 @@ class Graph:
 
     def group(self, name: str) -> Group:
         """The group of all output channels of a conv or linear layer. Raises `Uncuttable` where it cannot be cut."""
-        module = self.model.get_submodule(name)
+        module = part(self.model, name)
         if not isinstance(module, (*CONV, nn.Linear)):
             raise Uncuttable(name, f"a {type(module).__name__} is neither a conv nor a linear layer")
         if "weight" not in module._parameters:

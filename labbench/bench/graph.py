@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
+import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
@@ -82,7 +83,7 @@ class Graph:
         """
         self.model = model
         self._names = {module: name for name, module in model.named_modules()}
-        with heard(model, stopped) as under_way:
+        with torch.random.fork_rng(devices=[]), heard(model, stopped) as under_way:
             try:
                 self._graph = Traced(model, shape, stopped)
             except Stopped:

@@ -22,6 +22,7 @@ TOLERANCE = 1e-5  # relative, in float64, where rounding stays under 1e-12
 COARSE = {torch.float32: 1e-4, torch.float16: 3e-2, torch.bfloat16: 1e-1}  # where float64 does not run
 IMAGES = 2
 SEED = 20_151_210
+WITHOUT = "without some of its channels the network"
 
 T = TypeVar("T")
 
@@ -152,15 +153,13 @@ class Check:
         except Stopped:
             raise
         except Exception as error:
-            detail = str(error).strip().partition("\n")[0]
-            raise Differs(f"{when}the network does not run without some of its channels", detail) from error
+            raise Differs(f"{WITHOUT} does not run{when}", str(error).strip().partition("\n")[0]) from error
         for one, other in zip(expected, answer, strict=False):
             if one.shape != other.shape:
-                said = f"{when}without some of its channels the network answers {tuple(other.shape)} instead of "
-                raise Differs(f"{said}{tuple(one.shape)}")
+                raise Differs(f"{WITHOUT} answers {tuple(other.shape)} instead of {tuple(one.shape)}{when}")
         apart = max((_apart(one, other) for one, other in zip(expected, answer, strict=False)), default=0.0)
         if not apart <= self.tolerance or len(expected) != len(answer):
-            raise Differs(f"{when}without some of its channels the network answers differently", f"by {apart:.1e}")
+            raise Differs(f"{WITHOUT} answers differently{when}", f"by {apart:.1e}")
 
 
 def check_twin(before: nn.Module, gone: Gone, shape: tuple[int, ...], stopped: Callable[[], bool] = never) -> None:
@@ -217,11 +216,11 @@ def _check_trained(check: Check, before: nn.Module) -> None:
     failed: Differs | None = None
     if trained is not None:
         try:
-            check.compare(trained, moved, images, "in training mode ", training=True)
+            check.compare(trained, moved, images, " in training mode", training=True)
             return
         except Differs as error:
             failed = error
-    for start, when in ((before, ""), (moved, "once weights that are zero now move, ")):
+    for start, when in ((before, ""), (moved, " once weights that are zero now move")):
         expected = check.tried(check.twin(start), images)
         if expected is not None:
             check.compare(expected, start, images, when)

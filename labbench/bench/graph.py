@@ -242,7 +242,8 @@ class Graph:
         if tensor is self._graph.image:
             raise Uncuttable(name, "the channels meet those of the images themselves")
         sizes, width = list(tensor.shape), len(set(numbers))
-        along = [dim for dim, size in enumerate(sizes) if size == width]
+        images = len(sizes) == 4  # of their height and width none is a channel
+        along = [dim for dim, size in enumerate(sizes) if size == width and not (images and dim > 1)]
         if not along or width == 1:
             return None
         bare = self._graph.bare[tensor]

@@ -211,7 +211,7 @@ def _refuse_chance(check: Check, before: nn.Module, images: Tensor, expected: li
 def _check_trained(check: Check, before: nn.Module) -> None:
     """The same in training mode, once what is zero has moved, on other images; where chance rules, in eval mode."""
     images = -check.images
-    moved = _moved(check.into(copy.deepcopy(before)))
+    moved = _moved(copy.deepcopy(before))
     trained = check.tried(check.twin(moved), images, training=True)
     failed: Differs | None = None
     if trained is not None:

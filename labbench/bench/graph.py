@@ -149,7 +149,7 @@ class Graph:
             return ""
         depthwise = sum(isinstance(module, CONV) and 1 < module.groups == module.out_channels for module in layers)
         grouped = any(isinstance(module, CONV) and 1 < module.groups < module.out_channels for module in layers)
-        joins = [node for node in nodes if node.type == tp.ops.OPTYPE.ELEMENTWISE and len(node.inputs) > 1]
+        joins = [node for node in nodes if node.type == tp.ops.OPTYPE.ELEMENTWISE and self._streams(node) > 1]
         products = [node for node in joins if "Mul" in str(node.module)]
         reasons = []
         if len(joins) > len(products):
@@ -161,6 +161,15 @@ class Graph:
         if grouped:
             reasons.append("a grouped convolution reads its channels group by group")
         return ", and ".join(reasons) or "their channels meet"
+
+    def _streams(self, node: Any) -> int:
+        """How many of a node's inputs come from layers or images, and not from parameters alone."""
+        count = 0
+        for source in node.inputs:
+            while source.module not in self._names and len(source.inputs) == 1:
+                source = source.inputs[0]
+            count += source.type != tp.ops.OPTYPE.PARAMETER or source.module is self._graph.image
+        return count
 
     # what cannot be cut
 

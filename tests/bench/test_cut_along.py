@@ -142,7 +142,7 @@ def test_a_frozen_scale_keeps_its_layer_whole() -> None:
 
 def test_groups_name_the_scale_that_goes_along() -> None:
     found = {group.layers[0]: group for group in groups(loaded("layer scale"))}
-    assert found["a"].norms == ("gamma",) and found["a"].refused == ""
+    assert found["a"].norms == ("gamma",) and found["a"].why == found["a"].refused == ""
 
 
 def test_a_layer_beside_the_images_in_a_concatenation_is_cut_where_it_lies() -> None:

@@ -132,7 +132,8 @@ class Check:
         torch.default_generator.manual_seed(seed)  # nobody else's on a GPU
         steady = Steady() if training else nullcontext()
         with warnings.catch_warnings(action="ignore"), heard(model, self.stopped), steady:
-            return _tensors(model(images if self.exact else images.float()))
+            # a copy: a model may change its input in place
+            return _tensors(model(images.clone() if self.exact else images.float()))
 
     def tried(self, model: nn.Module, images: Tensor, *, training: bool = False) -> list[Tensor] | None:
         """The same, or None where the model does not run, or answers no numbers."""

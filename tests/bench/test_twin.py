@@ -112,6 +112,11 @@ def test_a_network_that_answers_at_random_says_so() -> None:
         do(state, STRUCTURED)
 
 
+def test_a_network_that_changes_its_images_in_place_is_cut() -> None:
+    state = opened(lambda net, x: answers(net, net.a(x.sub_(0.1))))
+    assert widths(do(state, STRUCTURED)) == {"a": 4, "b": 7, "l": 10}
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_route_that_other_images_take_is_tried_too(sign: int) -> None:
     def forward(net: Net, x: Tensor) -> Tensor:

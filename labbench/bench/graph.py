@@ -185,7 +185,7 @@ class Graph:
                 width, numbers = widths(found)[side], _all_of(coupling)
                 whole = isinstance(found, (*CONV, nn.Linear)) and not side
                 all_go = len(coupling) == channels and numbers == list(range(width))
-                if numbers[-1] >= width or (whole and not all_go):
+                if numbers[0] < 0 or numbers[-1] >= width or (whole and not all_go):
                     spread = "its one channel is spread over those of others" if channels == 1 else UNKNOWN
                     raise Uncuttable(name, on_the_way(nodes) or spread)
 

@@ -237,7 +237,7 @@ class Worker:
         if self.timeline.state is None:
             raise BenchError("no model is open: load one first")
         with one_thread():
-            return Grouped(groups=groups(self.timeline.state))
+            return Grouped(groups=groups(self.timeline.state, self.stop.is_set))
 
     def export(self, request: Export) -> None:
         """Write the current model to a file."""

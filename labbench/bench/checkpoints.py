@@ -52,7 +52,7 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Per channel, of pixels scaled to 0…1: images are normalized with it. Empty: floats as the data set gives them."""
     std: tuple[float, ...] = ()
     kept: dict[str, tuple[tuple[int, ...] | None, tuple[int, ...] | None]] = {}
-    """Module → remaining outputs and inputs, by their numbers in the loaded model."""
+    """Module, or tensor outside layers → remaining outputs and inputs, by their numbers in the loaded model."""
     masked: tuple[str, ...] = ()
     """Layers whose zeros are held."""
     loose_zeros: dict[str, tuple[int, ...]] = {}

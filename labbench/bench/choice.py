@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from torch import Tensor
 
 from labbench.bench.errors import BenchError
 from labbench.bench.state import State
+from labbench.bench.surgery import part
 from labbench.session.catalogue import knobs_of, options_type
 from labbench.session.check import BadInput, check_fields, listed, meant
 from labbench.session.operations import Prune, Value
@@ -42,11 +44,27 @@ def choose(state: State, patterns: Iterable[str], *, norms: bool = False) -> Cho
         if pattern in names:
             literal.add(pattern)
             continue
+        if not norms:
+            _refuse_other(state, pattern, names)
         found |= matching(pattern, names)
     if not found | literal:
         raise BenchError("no layer was named; name layers, or * for all of them")
     prunable = frozenset(layer.name for layer in state.layers if layer.prunable)
     return Chosen(tuple(n for n in names if n in found | literal), frozenset(literal), prunable)
+
+
+def _refuse_other(state: State, name: str, names: Sequence[str]) -> None:
+    """Raise `BenchError` where the name is in the table, but is none of these layers and holds none."""
+    if not name or any(other.startswith(f"{name}.") for other in names):
+        return
+    try:
+        found = part(state.model, name)
+    except AttributeError:
+        return
+    kind = "a parameter outside layers" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+    raise BenchError(
+        f"{name} is {kind}; only conv and linear layers with a weight of their own can be chosen: {shortened(names)}"
+    )
 
 
 def matching(pattern: str, names: Sequence[str]) -> set[str]:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from labbench.bench.errors import BenchError
 from labbench.bench.forwards import as_written
+from labbench.bench.graph import Graph, Group, Uncuttable
 from labbench.bench.state import State
-from labbench.bench.surgery import Graph, Group, Uncuttable, widths
+from labbench.bench.surgery import part, widths
 
 MULTIPLE = 8
 TOLERANCE = 1e-4  # of the answers with zeros against those without, relative, in fp32
@@ -58,13 +59,13 @@ def _fits(group: Group, state: State) -> bool:
     return (
         group.blocks == 1
         and not any(name in state.frozen for name in members)
-        and all(_widens(state.module(name)) for name in members)
+        and all(_widens(part(state.model, name)) for name in members)
         and all(_each(state, name, coupling, out=True) == 1 for name, coupling in group.outputs.items())
         and all(_each(state, name, coupling, out=False) for name, coupling in group.inputs.items())
     )
 
 
-def _widens(module: nn.Module) -> bool:
+def _widens(module: nn.Module | Tensor) -> bool:
     if isinstance(module, NORMS):
         return module.track_running_stats and module.momentum is not None
     plain = type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros"

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from labbench.bench.choice import shortened
 from labbench.bench.errors import BenchError
+from labbench.bench.graph import Group
 from labbench.bench.state import State
-from labbench.bench.surgery import Group
 from labbench.session.check import listed
 
 

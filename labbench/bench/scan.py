@@ -1,6 +1,6 @@
 """Sensitivity: each layer alone is pruned or clustered by one amount after the other, and measured. Changes nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -8,6 +8,7 @@ import torch
 from labbench.bench.choice import choose_unfrozen, shortened
 from labbench.bench.clusterings import CLUSTERINGS
 from labbench.bench.errors import BenchError, Stopped, never
+from labbench.bench.graph import Uncuttable
 from labbench.bench.measure import evaluate
 from labbench.bench.state import State, weight_of
 from labbench.bench.threads import one_thread
@@ -41,7 +42,8 @@ def scan(
             try:
                 tried = _tried(operation, state, name, amount, attempt)
             except BenchError as error:
-                made = LayerScan(layers=made.layers, amounts=made.amounts, top1=made.top1, refused=str(error))
+                why = error.why if isinstance(error, Uncuttable) else str(error)
+                made = LayerScan(layers=made.layers, amounts=made.amounts, top1=made.top1, refused=why)
                 break
             layers = _changed(state, tried, chosen.layers) if operation.coupled else (name,)
             top1 = _top1(tried, state, stopped)
@@ -53,7 +55,7 @@ def scan(
             report(Probed(layers=made.layers, amount=amount, top1=top1))
         found.append(made)
     if not any(made.amounts for made in found):
-        raise BenchError(f"no layer can be tried: {found[0].refused}")
+        raise BenchError(f"no layer can be tried: {'; '.join(_untried(found))}")
     return Scanned(layers=tuple(found), top1=dense)
 
 
@@ -69,12 +71,16 @@ def scan_remarks(found: Scanned) -> tuple[str, ...]:
             f"at {percent(amount)}: most sensitive {least} ({100 * at[least]:.1f} %), least {most} "
             f"({100 * at[most]:.1f} %); as it stands {100 * found.top1:.1f} %"
         )
-    reasons: dict[str, list[str]] = {}
-    for layer in found.layers:
+    return (*said, *_untried(found.layers))
+
+
+def _untried(layers: Iterable[LayerScan]) -> list[str]:
+    """One line for each reason."""
+    refused: dict[str, list[str]] = {}
+    for layer in layers:
         if not layer.amounts:
-            reasons.setdefault(layer.refused.removeprefix(f"{layer.name} cannot be cut: "), []).append(layer.name)
-    said += [f"not tried: {shortened(names)}, because {reason}" for reason, names in reasons.items()]
-    return tuple(said)
+            refused.setdefault(layer.refused, []).append(layer.name)
+    return [f"not tried: {shortened(names)}, because {reason}" for reason, names in refused.items()]
 
 
 def _tried(operation: Scan, state: State, name: str, amount: float, attempt: Try) -> State:

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from bench_examples import Small, do, doing, noise, shaken, state_of, untouched, with_weights
 from torch import Tensor, nn
 
-from labbench.bench import surgery
 from labbench.bench.apply import Tools, apply
 from labbench.bench.errors import BenchError, Stopped
+from labbench.bench.graph import Graph
 from labbench.bench.loss_gradients import BATCH, Remembered, gradients
 from labbench.bench.measure import fingerprint
 from labbench.bench.methods import METHODS, kmeans, needs_gradients
@@ -49,7 +49,7 @@ def chain() -> State:
 
 def scores(state: State, name: str, method: str, values: nn.Module | None = None, **options: object) -> Tensor:
     """What a method says of a layer's filters; `values` stand in for the weights."""
-    graph = surgery.Graph(state.copy_model(), state.data.shape)
+    graph = Graph(state.copy_model(), state.data.shape)
     if values is not None:
         graph.model.load_state_dict(values.state_dict())
     found = graph.group(name).scores(lambda group: METHODS[method].score(group, torch.Generator(), **options))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from msgspec.structs import asdict
@@ -237,6 +238,8 @@ def take_up(run: Run, paused: Paused) -> None:
     run.optimizer.load_state_dict(copied(paused.optimizer))  # it takes tensors as they are and moves them in place
     for group, rate in zip(run.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate  # each step sets its own, where it lies
+    for parameter, state in run.optimizer.state.items():
+        run.optimizer.state[parameter] = lying_as(parameter, state)
     run.scaler.load_state_dict(dict(paused.scaler))
     run.plateau = Plateau(*paused.plateau)
     run.generator.set_state(paused.drawn)
@@ -244,6 +247,21 @@ def take_up(run: Run, paused: Paused) -> None:
     run.random, run.totals = paused.random, paused.totals.to(run.device, copy=True)
     run.step = run.here = paused.step
     run.best, run.measured = paused.best, paused.measured
+
+
+def lying_as(parameter: Tensor, value: Any) -> Any:
+    """A nest of what an optimizer remembers of a parameter, with its tensors in the layout of the parameter.
+
+    Fused optimizers walk through both side by side; files hold tensors in the order of their indices.
+    """
+    match value:
+        case Tensor() if value.shape == parameter.shape and value.stride() != parameter.stride():
+            return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+        case dict():
+            return {key: lying_as(parameter, item) for key, item in value.items()}
+        case list() | tuple():
+            return type(value)(lying_as(parameter, item) for item in value)
+    return value
 
 
 def pause(run: Run, done: Finetune) -> Paused:

@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +21,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from labbench import __version__, folders
-from labbench.bench import stored
+from labbench.bench import shortage, stored
 from labbench.bench.apply import Tools, apply
 from labbench.bench.checkpoints import Cache
 from labbench.bench.clusterings import CLUSTERINGS
@@ -128,17 +129,8 @@ class Worker:
             return
         operation = None if isinstance(request, Restore | Groups | Export | Preview) else request
         try:
-            match request:
-                case Preview():
-                    self.emit(self.preview(request.operation))
-                case Restore():
-                    self.restore(request)
-                case Groups():
-                    self.emit(self.groups())
-                case Export():
-                    self.export(request)
-                case _:
-                    self.operate(request)
+            with in_words(request):
+                self.answer(request)
         except BenchError as error:
             if error.__cause__:
                 traceback.print_exception(error.__cause__)
@@ -159,6 +151,22 @@ class Worker:
             self.emit(
                 Failed(error=f"{said} ({reason(error)}); the model is as before", operation=operation, bug=not own)
             )
+
+    def answer(self, request: AnyRequest) -> None:
+        """Do one request that is answered in one event or more. Raises what goes wrong."""
+        match request:
+            case Preview():
+                self.emit(self.preview(request.operation))
+            case Restore():
+                self.restore(request)
+            case Groups():
+                self.emit(self.groups())
+            case Export():
+                self.export(request)
+            case Stop() | Trust():
+                pass
+            case _:
+                self.operate(request)
 
     def operate(self, operation: AnyOperation) -> None:
         """Do an operation and say what came of it."""
@@ -201,7 +209,8 @@ class Worker:
             if isinstance(operation, Load | Finetune | Recalibrate | Walk | Standing):
                 raise BenchError(f"no preview of {operation.describe()}")
             tools = Tools(self.data, stopped=self.awaited, own=self.own, gradients=self._gradients)
-            applied = apply(operation, state, tools)
+            with in_words(operation):
+                applied = apply(operation, state, tools)
         except BenchError as error:
             return Previewed(operation=operation, error=str(error))
         except Stopped:
@@ -275,6 +284,19 @@ class Worker:
         """Whether a newer preview is waiting."""
         with self.requests.mutex:
             return any(isinstance(waiting, Preview) for waiting in self.requests.queue)
+
+
+@contextmanager
+def in_words(request: AnyRequest) -> Iterator[None]:
+    """Where the memory does not suffice for a request, a `BenchError` says what to lower; what was taken is free."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not shortage.is_shortage(error):
+            raise
+        said = shortage.sentence(error, request)
+        shortage.give_back(error)
+        raise BenchError(said) from error
 
 
 def lines_of(source: int) -> Iterator[bytes]:

@@ -156,6 +156,20 @@ def train_mode(model: nn.Module, state: State) -> None:
             module.eval()
 
 
+@contextmanager
+def norms_have_enough(batch_size: int) -> Iterator[None]:
+    """While it lasts, a batch norm that cannot train on one value per channel is a `BenchError`, not torch's words."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        smallest = "batch_size must be at least 2" if batch_size < 2 else "there must be more than one training image"
+        raise BenchError(
+            f"{smallest}: batch norm cannot train on a single value per channel, whose variance is 0"
+        ) from error
+
+
 def network_of(operation: Finetune, state: State, model: nn.Module) -> nn.Module:
     """What a step of the run goes through, as its engine wants it."""
     if operation.engine == "plain":

@@ -116,7 +116,7 @@ class Worker:
         files = stored.fingerprint(dataset, reading, options)
         key = name, tuple(sorted(options.items())), side, files
         if key not in self._data:
-            images = stored.read(name, dataset, reading, options, files)
+            images = stored.read(name, dataset, reading, options, files, self.timeline.cache.unkept)
             self._data[key] = Data(name, images, dataset.flip, side, dataset.vertical)
         return self._data[key]
 
@@ -225,7 +225,7 @@ class Worker:
         state = self.timeline.state
         again = self.timeline.recomputed - count
         loads = [change.operation for change in self.timeline.done if isinstance(change.operation, Load)]
-        remarks = other_code(loads[-1], state.load) if state else ()
+        remarks = (*(other_code(loads[-1], state.load) if state else ()), *self.timeline.cache.unkept.said())
         self.emit(Restored(snapshot=snapshot(state) if state else None, recomputed=again, remarks=remarks))
 
     def groups(self) -> Grouped:

@@ -20,12 +20,13 @@ from safetensors.torch import save as serialized
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from labbench.bench import foreign, surgery
+from labbench.bench import foreign, surgery, torch_file
 from labbench.bench import paused as runs
 from labbench.bench.errors import BenchError
 from labbench.bench.measure import fingerprint
 from labbench.bench.paused import Paused
 from labbench.bench.state import Kept, State
+from labbench.bench.unkept import Unkept
 from labbench.session.keys import UNKNOWN
 from labbench.session.operations import Load
 from labbench.session.snapshot import Accuracy
@@ -95,7 +96,7 @@ def save(state: State, path: Path) -> int:
             metadata = {**getattr(weights, "_metadata", {}), RECORD: {RECORD: record_of(state)}}
             tensors = OrderedDict((name, tensor.detach().cpu()) for name, tensor in weights.items())
             tensors._metadata = metadata  # type: ignore[attr-defined]
-            torch.save(tensors, new)
+            torch_file.write(tensors, new)
         else:
             plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
             shared = Counter(tensor.untyped_storage().data_ptr() for tensor in plain.values())
@@ -244,6 +245,8 @@ class Cache:
     def __init__(self, folder: Path, limit: int) -> None:
         """`limit` in bytes: the states that were used longest ago go first."""
         self.store, self.limit = Store(folder), limit
+        self.unkept = Unkept()
+        """What could not be written here."""
         self._last: dict[str, tuple[Tensor, Piece]] = {}
         """The large tensors of what was kept last, by name, and where they are: most of the next state are the same."""
 
@@ -298,11 +301,16 @@ class Cache:
         return found
 
     def _put(self, key: str, text: str, tensors: Mapping[str, Tensor]) -> None:
-        with suppress(OSError):
+        done = False
+        with self.unkept.tolerated("checkpoints"):
             entry, _ = self.store.put(key, text, self._parts(tensors))
+            done = True
             if not key.endswith(RUN):
                 self._last = {p.names[0]: (tensors[p.names[0]], p) for p in entry.pieces if len(p.names) == 1}
             self.store.hold(self.limit, key.removesuffix(RUN))
+        if not done:
+            with suppress(OSError):  # tensors that were written before the disk was full: the session needs the room
+                self.store.shrink(self.limit, wait=0)
 
     def _parts(self, tensors: Mapping[str, Tensor]) -> Iterator[Piece | Part]:
         """Each tensor as the bytes of a .safetensors file that depends on nothing else; the small ones are one file."""

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Generator
 from itertools import islice
+from typing import TypeAlias
 
 from msgspec.structs import replace as with_fields
 
@@ -12,11 +13,14 @@ from labbench.session.operations import Finetune
 
 MOST_STEPS = 60  # of each trial: settings that are far off fail within a few
 LONGER = 3  # a milder run must hold out so many times as long as the one that failed
-PATIENCE = 3.0  # seconds for all trials
+PATIENCE = 5.0  # seconds for all trials
 OVERFLOW = "without overflow"  # in torch's words for a number that float32 cannot hold
 
-Losses = Callable[[Finetune], Generator[float, None, None]]
+Losses: TypeAlias = Callable[[Finetune], Generator[float, None, None]]
 """The loss and penalty before each step of a run that is thrown away, from the weights that the failed one had."""
+
+Milder: TypeAlias = tuple[str, dict[str, object]]
+"""A change in words, and the fields that make it."""
 
 
 class Diverged(BenchError):
@@ -29,29 +33,41 @@ def is_overflow(error: Exception) -> bool:
 
 
 def advice(operation: Finetune, losses: Losses) -> str:
-    """What to change, in words: the first setting with a milder value of which alone the same steps stay finite."""
+    """What to change, in words: the first setting with a milder value of which alone the same steps stay finite; the
+    learning rate where that cannot be found out."""
+    try:
+        found = _blamed(operation, losses, time.perf_counter() + PATIENCE)
+    except Stopped:
+        found = None
+    return found or f"try {_milder(operation)[-1][0]}"
+
+
+def _blamed(operation: Finetune, losses: Losses, deadline: float) -> str | None:
     milder = _milder(operation)
-    smaller_lr, _ = milder[-1]
-    deadline = time.perf_counter() + PATIENCE
     failed = _finite_steps(operation, MOST_STEPS, losses, deadline)
     if failed is None:
-        return f"try {smaller_lr}"
+        return None
     steps = min(MOST_STEPS, LONGER * (failed + 1) + 2)
-    for words, changes in milder:
-        if _finite_steps(with_fields(operation, **changes), steps, losses, deadline) is None:
-            return f"try {words}"
-    together = {name: value for _, changes in milder for name, value in changes.items()}
-    if len(milder) > 1 and _finite_steps(with_fields(operation, **together), steps, losses, deadline) is None:
-        return f"try {' and '.join(words for words, _ in milder)}"
-    if _finite_steps(with_fields(operation, **together), 1, losses, deadline) == 0:
+
+    def finite(changes: list[Milder], steps: int = steps) -> bool:
+        taken = {name: value for _, fields in changes for name, value in fields.items()}
+        return _finite_steps(with_fields(operation, **taken), steps, losses, deadline) is None
+
+    for one in milder:
+        if finite([one]):
+            return f"try {one[0]}"
+    if finite(milder):
+        needed = [one for one in milder if not finite([other for other in milder if other is not one])]
+        return f"try {' and '.join(words for words, _ in needed or milder)}"
+    if not finite(milder, 1):
         return "no setting is to blame: the model's own answers are not finite before any step"
-    return f"try {smaller_lr}"
+    return None
 
 
-def _milder(operation: Finetune) -> list[tuple[str, dict[str, object]]]:
+def _milder(operation: Finetune) -> list[Milder]:
     """What may be to blame: a change in words, and the fields that take it out of the run. lr is last."""
     usual = Finetune()
-    found: list[tuple[str, dict[str, object]]] = []
+    found: list[Milder] = []
     if operation.regularizer and operation.strength:
         found.append((f"a smaller strength than {operation.strength:g}", {"regularizer": ""}))
     if operation.weight_decay:
@@ -71,16 +87,16 @@ def _milder(operation: Finetune) -> list[tuple[str, dict[str, object]]]:
 
 
 def _finite_steps(operation: Finetune, steps: int, losses: Losses, deadline: float) -> int | None:
-    """After how many steps the loss is no longer finite; None if it is finite all the time, or time is over."""
+    """After how many steps the loss is no longer finite; None if it is so all the time. Raises `Stopped`, also
+    where the time is over.
+    """
     made = losses(operation)
     try:
         for step, loss in enumerate(islice(made, steps)):
             if not math.isfinite(loss):
                 return step
             if time.perf_counter() > deadline:
-                return None
-    except Stopped:
-        return None
+                raise Stopped
     except (RuntimeError, OverflowError) as error:
         if not is_overflow(error):
             raise

@@ -105,6 +105,7 @@ def run_to_its_end(
                     if operation.steps and run.step >= operation.steps:
                         raise Stopped
                     rescue.keep(lambda: replace(pause(run, operation), told=tuple(report.events)))
+                    run.note = rescue.trouble
     except Stopped:
         if run.step == run.first_step and not (operation.resume and run.step == operation.steps):
             raise  # nothing was learned
@@ -373,6 +374,7 @@ def report_progress(run: Run, epoch: int, loss: float, report: Report) -> None:
             loss=loss,
             rate=done * min(run.operation.batch_size, len(run.state.data.on(run.device)["train"][0])) / spent,
             eta=spent / done * (total - run.step),
+            note=run.note,
         )
     )
     report(Metric(name="step/loss", x=on_axis(run, run.step / run.steps), y=loss))

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from labbench.bench import paused as runs
 from labbench.bench.paused import Paused
+from labbench.bench.unkept import Unkept
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
 from labbench.session.store import EPOCH, RUN
@@ -46,10 +47,11 @@ class Found(NamedTuple):
 
 
 class Place:
-    """The files of one run. A folder that cannot be written costs epochs, no more."""
+    """The files of one run. A folder that cannot be written costs epochs, no more; `unkept` knows why."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, unkept: Unkept | None = None) -> None:
         self._run, self._epoch = folder / f"{name}{RUN}", folder / f"{name}{EPOCH}"
+        self.unkept = unkept or Unkept()
 
     def find(self) -> Found:
         """What whoever did the same before and was interrupted has left; nothing of it where it is broken."""
@@ -60,7 +62,7 @@ class Place:
 
     def note(self, known: Known) -> None:
         """An epoch is finished. One line, in one go over the one before: a kill leaves the one or the other."""
-        with suppress(OSError):
+        with self.unkept.tolerated("checkpoints"):
             try:
                 file = os.open(self._epoch, os.O_WRONLY)
             except FileNotFoundError:
@@ -74,15 +76,16 @@ class Place:
 
     def keep(self, paused: Paused) -> None:
         """Keep all of it: one plain file, written again and again, with no part in common with what else is there."""
-        with suppress(OSError):
+        with self.unkept.tolerated("checkpoints"):
             runs.save(paused, self._run)
             self._make_room()
 
     def drop(self) -> None:
         """Nobody goes on with it; nor with what a killed process has half written of it."""
-        for file in self._run.parent.glob(f"*{self._run.stem}.*"):
-            with suppress(OSError):
-                file.unlink()
+        with suppress(OSError):
+            for file in self._run.parent.glob(f"*{self._run.stem}.*"):
+                with suppress(OSError):
+                    file.unlink()
 
     def _make_room(self) -> None:
         """Those that nobody came back to go."""
@@ -136,6 +139,12 @@ class Rescue:
         self._noted = found.known.epoch if found.known else 0
         return found
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be kept, in a few words; empty where it can."""
+        reason = self.place.unkept.reasons.get("checkpoints") if self.place else None
+        return f"no checkpoints: {reason}" if reason else ""
+
     def note(self, known: Known) -> None:
         """An epoch was measured. One that was noted before is not noted again."""
         began = time.perf_counter()
@@ -148,6 +157,7 @@ class Rescue:
         """Between two epochs, or it is the last chance: keep the run, if it is due or that."""
         began, busy = time.perf_counter(), time.thread_time()
         if self.place and (last or began >= self._due):
-            self.place.keep(pause())
+            with self.place.unkept.tolerated("checkpoints"):
+                self.place.keep(pause())
             now = time.perf_counter()
             self._due = now + max((time.thread_time() - busy) / self.share, (now - began) / (2 * self.share))

@@ -86,6 +86,8 @@ class Run:
     capturing: bool = False
     remarks: list[str] = field(default_factory=list)
     """How it computes, in words, where that was not asked for."""
+    note: str = ""
+    """What its progress says beside the figures."""
     began: float = 0.0
     reported: float = 0.0
 

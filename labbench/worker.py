@@ -38,6 +38,7 @@ from labbench.bench.methods import METHODS, function_of, has_own_target, needs_g
 from labbench.bench.models import MODELS, Model
 from labbench.bench.own import FAULTS, OwnModels, reason
 from labbench.bench.regularizers import REGULARIZERS
+from labbench.bench.rescue import WRITING
 from labbench.bench.state import Data, State
 from labbench.bench.threads import one_thread
 from labbench.bench.timeline import Timeline
@@ -71,6 +72,8 @@ from labbench.session.own import is_own
 Options: TypeAlias = tuple[tuple[str, Value], ...]
 
 AFTER_STOP = 0.5  # seconds that a stopped run may still be measured for
+GRACE = 10.0  # seconds that a request may take after the input has ended
+LONGEST_WRITING = 60.0  # seconds that a disk may take for a run under way
 QUIET = 0.1  # seconds between two reports of the same kind
 
 
@@ -87,6 +90,8 @@ class Worker:
     _data: dict[tuple[str, Options, int, str], Data] = field(default_factory=dict)
     _gradients: Remembered = field(default_factory=Remembered)
     _reported: float = 0.0
+    _done: int = 0
+    """Requests that were answered."""
 
     @property
     def tools(self) -> Tools:
@@ -255,6 +260,19 @@ class Worker:
             self.requests.put(request)
         self.stop.set()
         self.requests.put(None)
+        self.end_anyway()
+
+    def end_anyway(self) -> None:
+        """End the process although it is at something that hears no stop, such as a pipe that nobody writes to.
+
+        Nobody is there any more to end it. What is left of a run is written first.
+        """
+        before = -1
+        while before != self._done:  # what was asked before the input ended is still done
+            before = self._done
+            time.sleep(GRACE)
+        WRITING.acquire(timeout=LONGEST_WRITING)
+        os._exit(1)
 
     def serve(self) -> None:
         """Answer requests until the input ends. Of previews that wait, only the newest is answered.
@@ -271,6 +289,7 @@ class Worker:
                 continue
             else:
                 self.handle(request)
+            self._done += 1
             if isinstance(request, Stop) or self.requests.empty():
                 self.stop.clear()
         if isinstance(last, Stop):

@@ -280,7 +280,7 @@ class Cache:
         if not entry.here and mark not in (UNKNOWN, fingerprint(filled)):
             return None
         self.store.use(key)
-        return replace(filled, paused=self.get_run(key))
+        return replace(filled, paused=self.get_run(key, filled))
 
     def put_run(self, key: str, paused: Paused) -> None:
         """Keep a run that was stopped, or is under way, by the name of a state, which need not be there."""
@@ -288,13 +288,18 @@ class Cache:
         nest = runs.without_tensors(runs.content_of(paused), tensors)
         self._put(f"{key}{RUN}", json.dumps(nest), tensors)
 
-    def get_run(self, key: str) -> Paused | None:
-        """The run of a name; None if it is not there or broken."""
+    def get_run(self, key: str, state: State | None = None) -> Paused | None:
+        """The run of a name; None if it is not there or broken.
+
+        One that was stopped on another machine must be the one that left `state`.
+        """
         entry = self.store.get(f"{key}{RUN}")
         if entry is None:
             return None
         try:
             found = runs.from_content(runs.with_tensors(json.loads(entry.text), self._tensors(entry)))
+            if not entry.here and not (state and left(found, state)):
+                return None
         except Exception:  # noqa: BLE001  # whatever a stranger's nest provokes
             return None
         self.store.use(f"{key}{RUN}")
@@ -333,6 +338,18 @@ class Cache:
             with safe_open(self.store.checked(piece), framework="pt") as file:
                 found |= {name: file.get_tensor(str(number)) for number, name in enumerate(piece.names)}
         return found
+
+
+def left(paused: Paused, state: State) -> bool:
+    """Whether a state is what a stopped run left: the weights of its best epoch, or of its last step, to the last bit,
+    and the best epoch's figures."""
+    weights, figures = paused.weights, None
+    if paused.best and paused.operation.keep == "best":
+        figures, weights = paused.best[0], paused.best[1]
+    there = state.model.state_dict()
+    same = there.keys() == weights.keys() == paused.weights.keys()
+    same = same and all(torch.equal(tensor.cpu(), weights[name]) for name, tensor in there.items())
+    return same and (figures is None or state.accuracy.get("validation", figures) == figures)
 
 
 def _narrow(labels: Tensor) -> Tensor:

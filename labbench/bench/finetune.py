@@ -26,6 +26,7 @@ from labbench.bench.prefix import Parted, features_of
 from labbench.bench.rescue import Found, Known, Report, Rescue, Told
 from labbench.bench.run import (
     LAYOUTS,
+    UNFIT,
     Run,
     borders,
     device_of,
@@ -156,13 +157,7 @@ def begun(
         try:
             take_up(run, found.paused)
             told = found.paused.told
-        except (
-            RuntimeError,
-            ValueError,
-            TypeError,
-            LookupError,
-            AttributeError,
-        ):  # torch's words for what does not fit
+        except UNFIT:
             return begun(operation, state, report, stopped, Found(known=found.known))
     if found.known and found.known.operation == run.operation and found.known.epoch > run.measured:
         run.known = found.known

@@ -2,6 +2,7 @@
 no more than the epoch it was in. A cache: without it the run begins anew and comes to the same end."""
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,9 @@ Report = Callable[[Progress | Metric | Sparsity], None]
 SHARE = 0.003  # of a run's time that may be computed for keeping it; it may wait twice as long, for a disk or a core
 FIRST = 2.0  # seconds: a run that is shorter is sooner done again
 RUNS = 8  # interrupted runs that are kept for whoever comes back
+
+WRITING = threading.Lock()
+"""Held while a run is being kept."""
 
 
 class Known(Struct, frozen=True):
@@ -157,7 +161,7 @@ class Rescue:
         """Between two epochs, or it is the last chance: keep the run, if it is due or that."""
         began, busy = time.perf_counter(), time.thread_time()
         if self.place and (last or began >= self._due):
-            with self.place.unkept.tolerated("checkpoints"):
+            with self.place.unkept.tolerated("checkpoints"), WRITING:
                 self.place.keep(pause())
             now = time.perf_counter()
             self._due = now + max((time.thread_time() - busy) / self.share, (now - began) / (2 * self.share))

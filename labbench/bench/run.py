@@ -32,6 +32,8 @@ from labbench.session.snapshot import Accuracy
 
 CROP_PADDING = 8  # a crop moves by at most 1/8 of height and width: 4 pixels of 32, as in He et al. 2015 section 4.2
 
+UNFIT = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
+"""What is raised where a run that was kept does not fit: torch's words for other shapes and kinds."""
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -242,13 +244,24 @@ def resumed(operation: Finetune, state: State) -> Run:
     if steps and steps < settings.steps:
         raise BenchError(f"steps must be at least {settings.steps}: the run was stopped there")
     run = set_up(with_fields(settings, resume=True, steps=steps), state)
-    take_up(run, paused)
+    try:
+        take_up(run, paused)
+    except UNFIT as error:
+        raise BenchError(
+            "what was kept of the stopped run does not fit this model: undo the run and do it again"
+        ) from error
     run.first_step = paused.step
     return run
 
 
 def take_up(run: Run, paused: Paused) -> None:
-    """Make a run that was set up stand where another was paused."""
+    """Make a run that was set up stand where another was paused. Raises one of `UNFIT` if that is no such run."""
+    if not 0 <= paused.measured * run.steps <= paused.step <= (paused.measured + 1) * run.steps:
+        raise ValueError(f"step {paused.step} does not lie in epoch {paused.measured + 1}")
+    if paused.totals.shape != run.totals.shape:
+        raise ValueError(f"{paused.totals.shape} is not the shape of three sums")
+    for numbers in paused.random[:1]:
+        torch.Generator().set_state(numbers)
     run.model.load_state_dict(paused.weights)
     rates = [group["lr"] for group in run.optimizer.param_groups]
     run.optimizer.load_state_dict(copied(paused.optimizer))  # it takes tensors as they are and moves them in place

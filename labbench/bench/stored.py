@@ -58,7 +58,7 @@ def fingerprint(dataset: Dataset, reading: Reading, options: Mapping[str, Any]) 
     """Names, sizes and times of the files that the images are made of, in a word; "" where there are none."""
     lines = []
     for path in dataset.sources(reading, **options):
-        with suppress(FileNotFoundError, NotADirectoryError):
+        with suppress(OSError):
             status = path.stat()
             lines.append(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n")
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest() if lines else ""

@@ -198,7 +198,9 @@ def _unrecorded(operation: AnyOperation) -> AnyOperation:
 
 def is_whole(operation: AnyOperation, state: State) -> bool:
     """Whether a state from the cache has all that the operation leaves: of a stopped run, what it takes to go on."""
-    return not (isinstance(operation, Finetune) and operation.steps) or state.paused is not None
+    if not (isinstance(operation, Finetune) and operation.steps):
+        return True
+    return state.paused is not None and _unrecorded(state.paused.operation) == _unrecorded(operation)
 
 
 def until_dense(changes: tuple[Change, ...]) -> tuple[Change, ...]:

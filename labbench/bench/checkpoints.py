@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -314,7 +314,8 @@ class Cache:
                 self._last = {p.names[0]: (tensors[p.names[0]], p) for p in entry.pieces if len(p.names) == 1}
             self.store.hold(self.limit, key.removesuffix(RUN))
         if not done:
-            with suppress(OSError):  # tensors that were written before the disk was full: the session needs the room
+            with self.unkept.tolerated("checkpoints"):
+                # what was written of it before the disk was full goes: the session needs the room
                 self.store.shrink(self.limit, wait=0)
 
     def _parts(self, tensors: Mapping[str, Tensor]) -> Iterator[Piece | Part]:

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from safetensors import SafetensorError
 
-from labbench.bench.shortage import give_back, is_shortage
+from labbench.bench.shortage import is_shortage
 from labbench.session.store import Busy
 
 Kind: TypeAlias = Literal["checkpoints", "data sets"]
@@ -35,9 +35,7 @@ class Unkept:
         except Busy:
             pass
         except (OSError, SafetensorError, MemoryError, RuntimeError) as error:
-            if is_shortage(error):
-                give_back(error)
-            elif not isinstance(error, OSError | SafetensorError):
+            if not isinstance(error, OSError | SafetensorError) and not is_shortage(error):
                 raise
             self.reasons.setdefault(kind, _reason(error))
 

@@ -145,9 +145,8 @@ class Rescue:
 
     @property
     def trouble(self) -> str:
-        """Why nothing can be kept, in a few words; empty where it can."""
-        reason = self.place.unkept.reasons.get("checkpoints") if self.place else None
-        return f"no checkpoints: {reason}" if reason else ""
+        """That nothing could be kept, in two words; empty where all was."""
+        return "no checkpoints" if self.place and "checkpoints" in self.place.unkept.reasons else ""
 
     def note(self, known: Known) -> None:
         """An epoch was measured. One that was noted before is not noted again."""

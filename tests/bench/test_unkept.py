@@ -94,8 +94,6 @@ def test_a_disk_that_fails_costs_checkpoints_and_is_said_once(
     assert bench.do(Undo(), Prune()) == expected
     (said,) = bench.said
     assert f"{os.strerror(number)} ({tmp_path}/cache/states)" in said
-    notes = {event.note for event in bench.events if isinstance(event, Progress) and event.epoch > 1}
-    assert not notes or notes == {f"no checkpoints: {os.strerror(number)} ({tmp_path}/cache/states)"}
 
 
 @pytest.mark.parametrize("error", [MemoryError, lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory")])
@@ -120,7 +118,7 @@ def test_a_run_says_it_while_it_trains(
     notes = {
         event.epoch: event.note for event in bench.events if isinstance(event, Progress) and event.phase == "train"
     }
-    assert notes == {1: "", 2: "no checkpoints: No space left on device", 3: "no checkpoints: No space left on device"}
+    assert notes == {1: "", 2: "no checkpoints", 3: "no checkpoints"}
 
 
 @pytest.mark.parametrize("obstacle", ["a file in place of the folder", "a file in place of its parent", "gone"])

@@ -225,7 +225,9 @@ def holds(state: State, loaded: State) -> None:
         owner, _, key = name.rpartition(".")
         tensor = state.model.get_parameter(name)
         if owner in state.kept:
-            assert tensor.shape == sliced(loaded.module(owner).get_parameter(key), state.kept[owner]).shape
+            module = loaded.module(owner)
+            cut = sliced(module.get_parameter(key), state.kept[owner], getattr(module, "groups", 1))
+            assert tensor.shape == cut.shape
         else:
             assert tensor.shape == loaded.model.get_parameter(name).shape
     assert answers(state, images=2).isfinite().all()

@@ -1,4 +1,4 @@
-"""Small networks to walk over, built otherwise than those of the catalogue, with the names of a ResNet for their parts."""
+"""Small networks to walk over, built otherwise than those of the catalogue. Their parts are called as a ResNet's are."""
 
 from collections.abc import Callable
 
@@ -74,7 +74,7 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "groups": lambda classes: Plain(
         classes, nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=2), nn.GroupNorm(4, 8))
     ),
-    "each channel": lambda classes: Plain(classes, nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.InstanceNorm2d(8))),
+    "each channel": lambda classes: Plain(classes, nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.ReLU())),
     "transposed": lambda classes: Plain(classes, nn.Sequential(nn.ConvTranspose2d(8, 8, 2, stride=2), nn.ReLU())),
     "functional": lambda classes: Plain(classes, Functional()),
     "shared": lambda classes: Plain(classes, Shared()),

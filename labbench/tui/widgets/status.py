@@ -60,6 +60,8 @@ def _figures(session: Session, progress: Progress) -> list[str]:
     parts = []
     if progress.eta is not None:
         parts.append(f"{clock(progress.eta)} left")
+    if progress.note:
+        parts.append(progress.note)
     if progress.loss is not None:
         parts.append(f"loss {figure(progress.loss)}")
     validation = session.curves.get("validation/accuracy")
@@ -67,8 +69,6 @@ def _figures(session: Session, progress: Progress) -> list[str]:
         parts.append(f"val {rate(validation.points[-1][1])} %")
     if progress.rate:
         parts.append(f"{count(round(progress.rate))} img/s")
-    if progress.note:
-        parts.append(progress.note)
     return parts
 
 

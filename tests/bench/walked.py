@@ -1,4 +1,4 @@
-"""Small networks to walk over, built otherwise than those of the catalogue. Their parts are called as a ResNet's are."""
+"""Small networks to walk over, built otherwise than those of the catalogue. Parts are named as a ResNet's."""
 
 from collections.abc import Callable
 

@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +21,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from labbench import __version__, folders
-from labbench.bench import stored
+from labbench.bench import shortage, stored
 from labbench.bench.apply import Tools, apply
 from labbench.bench.checkpoints import Cache
 from labbench.bench.clusterings import CLUSTERINGS
@@ -38,6 +38,7 @@ from labbench.bench.methods import METHODS, function_of, has_own_target, needs_g
 from labbench.bench.models import MODELS, Model
 from labbench.bench.own import FAULTS, OwnModels, reason
 from labbench.bench.regularizers import REGULARIZERS
+from labbench.bench.rescue import WRITING
 from labbench.bench.state import Data, State
 from labbench.bench.threads import one_thread
 from labbench.bench.timeline import Timeline
@@ -72,6 +73,8 @@ from labbench.session.reading import path_of
 Options: TypeAlias = tuple[tuple[str, Value], ...]
 
 AFTER_STOP = 0.5  # seconds that a stopped run may still be measured for
+GRACE = 10.0  # seconds that a request may take after the input has ended
+LONGEST_WRITING = 60.0  # seconds that a disk may take for a run under way
 QUIET = 0.1  # seconds between two reports of the same kind
 BEAT = 2.0  # seconds between two blank lines, which say that the process is alive, whatever it computes
 
@@ -91,6 +94,8 @@ class Worker:
     _data: dict[tuple[str, Options, int, str], Data] = field(default_factory=dict)
     _gradients: Remembered = field(default_factory=Remembered)
     _reported: float = 0.0
+    _done: int = 0
+    """Requests that were answered."""
 
     @property
     def tools(self) -> Tools:
@@ -128,7 +133,7 @@ class Worker:
         files = stored.fingerprint(dataset, reading, options)
         key = name, tuple(sorted(options.items())), side, files
         if key not in self._data:
-            images = stored.read(name, dataset, reading, options, files)
+            images = stored.read(name, dataset, reading, options, files, self.timeline.cache.unkept)
             self._data[key] = Data(name, images, dataset.flip, side, dataset.vertical)
         return self._data[key]
 
@@ -141,17 +146,8 @@ class Worker:
             return
         operation = None if isinstance(request, Restore | Groups | Export | Preview) else request
         try:
-            match request:
-                case Preview():
-                    self.emit(self.preview(request.operation))
-                case Restore():
-                    self.restore(request)
-                case Groups():
-                    self.emit(self.groups())
-                case Export():
-                    self.export(request)
-                case _:
-                    self.operate(request)
+            with in_words(request):
+                self.answer(request)
         except BenchError as error:
             if error.__cause__:
                 traceback.print_exception(error.__cause__)
@@ -172,6 +168,22 @@ class Worker:
             self.emit(
                 Failed(error=f"{said} ({reason(error)}); the model is as before", operation=operation, bug=not own)
             )
+
+    def answer(self, request: AnyRequest) -> None:
+        """Do one request that is answered in one event or more. Raises what goes wrong."""
+        match request:
+            case Preview():
+                self.emit(self.preview(request.operation))
+            case Restore():
+                self.restore(request)
+            case Groups():
+                self.emit(self.groups())
+            case Export():
+                self.export(request)
+            case Stop() | Trust():
+                pass
+            case _:
+                self.operate(request)
 
     def operate(self, operation: AnyOperation) -> None:
         """Do an operation and say what came of it."""
@@ -214,7 +226,8 @@ class Worker:
             if isinstance(operation, Load | Finetune | Recalibrate | Walk | Standing):
                 raise BenchError(f"no preview of {operation.describe()}")
             tools = Tools(self.data, stopped=self.awaited, own=self.own, gradients=self._gradients)
-            applied = apply(operation, state, tools)
+            with in_words(operation):
+                applied = apply(operation, state, tools)
         except BenchError as error:
             return Previewed(operation=operation, error=str(error))
         except Stopped:
@@ -229,7 +242,7 @@ class Worker:
         state = self.timeline.state
         again = self.timeline.recomputed - count
         loads = [change.operation for change in self.timeline.done if isinstance(change.operation, Load)]
-        remarks = other_code(loads[-1], state.load) if state else ()
+        remarks = (*(other_code(loads[-1], state.load) if state else ()), *self.timeline.cache.unkept.said())
         self.emit(Restored(snapshot=snapshot(state) if state else None, recomputed=again, remarks=remarks))
 
     def groups(self) -> Grouped:
@@ -259,6 +272,19 @@ class Worker:
             self.requests.put(request)
         self.stop.set()
         self.requests.put(None)
+        self.end_anyway()
+
+    def end_anyway(self) -> None:
+        """End the process although it is at something that hears no stop, such as a pipe that nobody writes to.
+
+        Nobody is there any more to end it. What is left of a run is written first.
+        """
+        before = -1
+        while before != self._done:  # what was asked before the input ended is still done
+            before = self._done
+            time.sleep(GRACE)
+        WRITING.acquire(timeout=LONGEST_WRITING)
+        os._exit(1)
 
     def serve(self) -> None:
         """Answer requests until the input ends. Of previews that wait, only the newest is answered.
@@ -275,6 +301,7 @@ class Worker:
                 continue
             else:
                 self.handle(request)
+            self._done += 1
             if isinstance(request, Stop) or self.requests.empty():
                 self.stop.clear()
         if isinstance(last, Stop):
@@ -288,6 +315,19 @@ class Worker:
         """Whether a newer preview is waiting."""
         with self.requests.mutex:
             return any(isinstance(waiting, Preview) for waiting in self.requests.queue)
+
+
+@contextmanager
+def in_words(request: AnyRequest) -> Iterator[None]:
+    """Where the memory does not suffice for a request, a `BenchError` says what to lower; what was taken is free."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not shortage.is_shortage(error):
+            raise
+        said = shortage.sentence(error, request)
+        shortage.give_back(error)
+        raise BenchError(said) from error
 
 
 def lines_of(source: int) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,12 +20,13 @@ from safetensors.torch import save as serialized
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from labbench.bench import foreign, surgery
+from labbench.bench import foreign, surgery, torch_file
 from labbench.bench import paused as runs
 from labbench.bench.errors import BenchError
 from labbench.bench.measure import fingerprint
 from labbench.bench.paused import Paused
 from labbench.bench.state import Kept, State
+from labbench.bench.unkept import Unkept
 from labbench.session.keys import UNKNOWN
 from labbench.session.operations import Load
 from labbench.session.snapshot import Accuracy
@@ -95,7 +96,7 @@ def save(state: State, path: Path) -> int:
             metadata = {**getattr(weights, "_metadata", {}), RECORD: {RECORD: record_of(state)}}
             tensors = OrderedDict((name, tensor.detach().cpu()) for name, tensor in weights.items())
             tensors._metadata = metadata  # type: ignore[attr-defined]
-            torch.save(tensors, new)
+            torch_file.write(tensors, new)
         else:
             plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
             shared = Counter(tensor.untyped_storage().data_ptr() for tensor in plain.values())
@@ -244,6 +245,8 @@ class Cache:
     def __init__(self, folder: Path, limit: int) -> None:
         """`limit` in bytes: the states that were used longest ago go first."""
         self.store, self.limit = Store(folder), limit
+        self.unkept = Unkept()
+        """What could not be written here."""
         self._last: dict[str, tuple[Tensor, Piece]] = {}
         """The large tensors of what was kept last, by name, and where they are: most of the next state are the same."""
 
@@ -277,7 +280,7 @@ class Cache:
         if not entry.here and mark not in (UNKNOWN, fingerprint(filled)):
             return None
         self.store.use(key)
-        return replace(filled, paused=self.get_run(key))
+        return replace(filled, paused=self.get_run(key, filled))
 
     def put_run(self, key: str, paused: Paused) -> None:
         """Keep a run that was stopped, or is under way, by the name of a state, which need not be there."""
@@ -285,24 +288,35 @@ class Cache:
         nest = runs.without_tensors(runs.content_of(paused), tensors)
         self._put(f"{key}{RUN}", json.dumps(nest), tensors)
 
-    def get_run(self, key: str) -> Paused | None:
-        """The run of a name; None if it is not there or broken."""
+    def get_run(self, key: str, state: State | None = None) -> Paused | None:
+        """The run of a name; None if it is not there or broken.
+
+        One that was stopped on another machine must be the one that left `state`.
+        """
         entry = self.store.get(f"{key}{RUN}")
         if entry is None:
             return None
         try:
             found = runs.from_content(runs.with_tensors(json.loads(entry.text), self._tensors(entry)))
+            if not entry.here and not (state and left(found, state)):
+                return None
         except Exception:  # noqa: BLE001  # whatever a stranger's nest provokes
             return None
         self.store.use(f"{key}{RUN}")
         return found
 
     def _put(self, key: str, text: str, tensors: Mapping[str, Tensor]) -> None:
-        with suppress(OSError):
+        done = False
+        with self.unkept.tolerated("checkpoints"):
             entry, _ = self.store.put(key, text, self._parts(tensors))
+            done = True
             if not key.endswith(RUN):
                 self._last = {p.names[0]: (tensors[p.names[0]], p) for p in entry.pieces if len(p.names) == 1}
             self.store.hold(self.limit, key.removesuffix(RUN))
+        if not done:
+            with self.unkept.tolerated("checkpoints"):
+                # what was written of it before the disk was full goes: the session needs the room
+                self.store.shrink(self.limit, wait=0)
 
     def _parts(self, tensors: Mapping[str, Tensor]) -> Iterator[Piece | Part]:
         """Each tensor as the bytes of a .safetensors file that depends on nothing else; the small ones are one file."""
@@ -325,6 +339,18 @@ class Cache:
             with safe_open(self.store.checked(piece), framework="pt") as file:
                 found |= {name: file.get_tensor(str(number)) for number, name in enumerate(piece.names)}
         return found
+
+
+def left(paused: Paused, state: State) -> bool:
+    """Whether a state is what a stopped run left: the weights of its best epoch, or of its last step, to the last bit,
+    and the best epoch's figures."""
+    weights, figures = paused.weights, None
+    if paused.best and paused.operation.keep == "best":
+        figures, weights = paused.best[0], paused.best[1]
+    there = state.model.state_dict()
+    same = there.keys() == weights.keys() == paused.weights.keys()
+    same = same and all(torch.equal(tensor.cpu(), weights[name]) for name, tensor in there.items())
+    return same and (figures is None or state.accuracy.get("validation", figures) == figures)
 
 
 def _narrow(labels: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import copy
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,6 +15,7 @@ from msgspec.structs import replace as with_fields
 from torch import Tensor, nn
 
 from labbench.bench.captured import Captured, Pick, put_back
+from labbench.bench.diverged import Diverged, advice, is_overflow
 from labbench.bench.errors import BenchError, Stopped, never
 from labbench.bench.forwards import as_written
 from labbench.bench.interrupted import compared, report_going_on
@@ -25,9 +26,11 @@ from labbench.bench.prefix import Parted, features_of
 from labbench.bench.rescue import Found, Known, Report, Rescue, Told
 from labbench.bench.run import (
     LAYOUTS,
+    UNFIT,
     Run,
     borders,
     device_of,
+    norms_have_enough,
     pause,
     random_numbers,
     random_state,
@@ -38,7 +41,7 @@ from labbench.bench.run import (
     train_mode,
 )
 from labbench.bench.schedules import lr_factor
-from labbench.bench.state import BATCH_NORM, State, is_frozen, weight_of
+from labbench.bench.state import State, is_frozen, weight_of
 from labbench.bench.ways import MOST_TRIED, choose, undecided
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
@@ -65,9 +68,26 @@ def finetune(
     stop. Raises `BenchError` if there is nothing to train or to resume, or the loss is no longer finite; `Stopped`
     before any step. A run that was interrupted before and left something with `rescue` goes on from there.
     """
-    report = told = Told(report)
-    run = begun(operation, state, report, stopped, rescue.begin())
-    operation = run.operation
+    told = Told(report)
+    with norms_have_enough(operation.batch_size):
+        run = begun(operation, state, told, stopped, rescue.begin())
+        try:
+            return run_to_its_end(run, told, stopped, rescue)
+        except Diverged as error:
+            said = str(error)
+        except (RuntimeError, OverflowError) as error:
+            if not is_overflow(error):
+                raise
+            said = f"a number became too large to compute with at step {run.step + 1}"
+        way = advice(run.operation, lambda way: (loss for _, loss in tried_steps(way, state, stopped)))
+        raise BenchError(f"{said}: the run is stopped and the model is as before; {way}")
+
+
+def run_to_its_end(
+    run: Run, report: Told, stopped: Callable[[], bool], rescue: Rescue
+) -> tuple[State, Finetune, tuple[str, ...]]:
+    """What `finetune` gives, of a run that was begun. Raises `Diverged`, and `Stopped`."""
+    operation, state = run.operation, run.state
     epoch, broken = run.measured, False
     try:
         with random_numbers(run):
@@ -85,7 +105,8 @@ def finetune(
                     run.began += time.perf_counter() - trained  # the rate counts training alone
                     if operation.steps and run.step >= operation.steps:
                         raise Stopped
-                    rescue.keep(lambda: replace(pause(run, operation), told=tuple(told.events)))
+                    rescue.keep(lambda: replace(pause(run, operation), told=tuple(report.events)))
+                    run.note = rescue.trouble
     except Stopped:
         if run.step == run.first_step and not (operation.resume and run.step == operation.steps):
             raise  # nothing was learned
@@ -93,7 +114,7 @@ def finetune(
     done = as_stopped(run, epoch) if broken else operation
     paused = pause(run, done) if broken else None
     if paused and run.step != operation.steps:
-        rescue.keep(lambda: replace(paused, operation=operation, told=tuple(told.events)), last=True)
+        rescue.keep(lambda: replace(paused, operation=operation, told=tuple(report.events)), last=True)
     weights, kept = chosen(run, broken)
     run.model.load_state_dict(weights)
     finished = replace(finish(run, kept), paused=paused)
@@ -136,13 +157,7 @@ def begun(
         try:
             take_up(run, found.paused)
             told = found.paused.told
-        except (
-            RuntimeError,
-            ValueError,
-            TypeError,
-            LookupError,
-            AttributeError,
-        ):  # torch's words for what does not fit
+        except UNFIT:
             return begun(operation, state, report, stopped, Found(known=found.known))
     if found.known and found.known.operation == run.operation and found.known.epoch > run.measured:
         run.known = found.known
@@ -166,15 +181,20 @@ def chosen_way(
     tried = itertools.count(1)
 
     def timed(way: Finetune) -> Iterator[float]:
-        for seconds in timed_steps(way, state, stopped):
+        for seconds, _ in tried_steps(way, state, stopped):
             report(Progress(phase="try", fraction=next(tried) / MOST_TRIED))
             yield seconds
 
     return choose(operation, steps, device, timed)
 
 
-def timed_steps(operation: Finetune, state: State, stopped: Callable[[], bool]) -> Iterator[float]:
-    """The seconds of one step after the other of a run that is thrown away. Raises `Stopped`."""
+def tried_steps(
+    operation: Finetune, state: State, stopped: Callable[[], bool]
+) -> Generator[tuple[float, float], None, None]:
+    """The seconds of one step after the other of a run that is thrown away, and its loss with the penalty, before it.
+
+    Raises `Stopped`.
+    """
     run = set_up(operation, state)
     images = len(state.data.on(run.device)["train"][0])
     pick = Pick(torch.arange(min(operation.batch_size, images), device=run.device))
@@ -184,8 +204,8 @@ def timed_steps(operation: Finetune, state: State, stopped: Callable[[], bool]) 
             with interruptible(run, stopped), random_numbers(run):
                 if stopped():
                     raise Stopped
-                train_step(run, pick).tolist()
-            yield time.perf_counter() - began
+                loss, _, penalty = train_step(run, pick).tolist()
+            yield time.perf_counter() - began, loss + penalty
     finally:
         as_written(run.model)  # a layer that computes in another way knows its model, which would stay in memory
 
@@ -349,6 +369,7 @@ def report_progress(run: Run, epoch: int, loss: float, report: Report) -> None:
             loss=loss,
             rate=done * min(run.operation.batch_size, len(run.state.data.on(run.device)["train"][0])) / spent,
             eta=spent / done * (total - run.step),
+            note=run.note,
         )
     )
     report(Metric(name="step/loss", x=on_axis(run, run.step / run.steps), y=loss))
@@ -360,12 +381,9 @@ def on_axis(run: Run, epoch: float) -> float:
 
 
 def check_finite(run: Run, epoch: int, loss: float) -> None:
-    """Raise `BenchError` if the loss is NaN or infinite."""
+    """Raise `Diverged` if the loss is NaN or infinite."""
     if not math.isfinite(loss):
-        raise BenchError(
-            f"the loss became {loss} in epoch {epoch}, at about step {run.step}: the run is stopped and the model is "
-            f"as before; try a smaller lr than {run.operation.lr:g}"
-        )
+        raise Diverged(f"the loss became {loss} in epoch {epoch}, at about step {run.step}")
 
 
 def measure_epoch(run: Run, epoch: int, stopped: Callable[[], bool]) -> Accuracy:
@@ -399,10 +417,9 @@ def report_epoch(run: Run, validation: Accuracy, report: Report) -> None:
 def interruptible(run: Run, stopped: Callable[[], bool]) -> Iterator[None]:
     """While it lasts, a stop ends even a long step, at the next layer; the step then has not happened.
 
-    A forward pass moves the statistics of batch norm, so a broken step puts them back.
+    A forward pass moves buffers, such as the statistics of batch norm, so a broken step puts them back.
     """
-    norms = [module for module in run.model.modules() if isinstance(module, BATCH_NORM)]
-    buffers = [buffer for module in norms for buffer in module.buffers()]
+    buffers = list(run.model.buffers())
     before = [buffer.clone() for buffer in buffers]
 
     def remember(*_: object) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.serialization import get_crc32_options, set_crc32_options
 
+from labbench.bench import torch_file
 from labbench.session import reading
 from labbench.session.events import Metric, Sparsity
 from labbench.session.operations import Finetune
@@ -62,7 +63,7 @@ def save(paused: Paused, path: Path) -> None:
     set_crc32_options(False)
     try:
         with whole(path, PRIVATE) as part:
-            torch.save(content_of(paused), part)
+            torch_file.write(content_of(paused), part)
     finally:
         set_crc32_options(checked)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 
 from labbench.bench.errors import BenchError, Stopped
+from labbench.bench.run import norms_have_enough
 from labbench.bench.state import BATCH_NORM, State
 from labbench.session.events import Progress
 from labbench.session.operations import Recalibrate
@@ -39,7 +40,7 @@ def recalibrate(
     passes = -(-operation.batches // (len(images) // size))
     orders = [torch.randperm(len(images), generator=generator)[: len(images) // size * size] for _ in range(passes)]
     order = torch.cat(orders).to(state.device)
-    with torch.no_grad():
+    with torch.no_grad(), norms_have_enough(operation.batch_size):
         for batch in range(operation.batches):
             if stopped():
                 raise Stopped

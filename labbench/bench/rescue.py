@@ -2,6 +2,7 @@
 no more than the epoch it was in. A cache: without it the run begins anew and comes to the same end."""
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +15,7 @@ from msgspec import Struct
 
 from labbench.bench import paused as runs
 from labbench.bench.paused import Paused
+from labbench.bench.unkept import Unkept
 from labbench.session import reading
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
@@ -27,6 +29,9 @@ SHARE = 0.003  # of a run's time that may be computed for keeping it; it may wai
 FIRST = 2.0  # seconds: a run that is shorter is sooner done again
 LIMIT = 2**20  # bytes of what is noted of an epoch
 RUNS = 8  # interrupted runs that are kept for whoever comes back
+
+WRITING = threading.Lock()
+"""Held while a run is being kept."""
 
 
 class Known(Struct, frozen=True):
@@ -49,10 +54,11 @@ class Found(NamedTuple):
 
 
 class Place:
-    """The files of one run. A folder that cannot be written costs epochs, no more."""
+    """The files of one run. A folder that cannot be written costs epochs, no more; `unkept` knows why."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, unkept: Unkept | None = None) -> None:
         self._run, self._epoch = folder / f"{name}{RUN}", folder / f"{name}{EPOCH}"
+        self.unkept = unkept or Unkept()
 
     def find(self) -> Found:
         """What whoever did the same before and was interrupted has left; nothing of it where it is broken."""
@@ -63,7 +69,7 @@ class Place:
 
     def note(self, known: Known) -> None:
         """An epoch is finished. One line, in one go over the one before: a kill leaves the one or the other."""
-        with suppress(OSError):
+        with self.unkept.tolerated("checkpoints"):
             try:
                 file = os.open(self._epoch, os.O_WRONLY)
             except FileNotFoundError:
@@ -77,15 +83,16 @@ class Place:
 
     def keep(self, paused: Paused) -> None:
         """Keep all of it: one plain file, written again and again, with no part in common with what else is there."""
-        with suppress(OSError):
+        with self.unkept.tolerated("checkpoints"):
             runs.save(paused, self._run)
             self._make_room()
 
     def drop(self) -> None:
         """Nobody goes on with it; nor with what a killed process has half written of it."""
-        for file in self._run.parent.glob(f"*{self._run.stem}.*"):
-            with suppress(OSError):
-                file.unlink()
+        with suppress(OSError):
+            for file in self._run.parent.glob(f"*{self._run.stem}.*"):
+                with suppress(OSError):
+                    file.unlink()
 
     def _make_room(self) -> None:
         """Those that nobody came back to go."""
@@ -139,6 +146,11 @@ class Rescue:
         self._noted = found.known.epoch if found.known else 0
         return found
 
+    @property
+    def trouble(self) -> str:
+        """That nothing could be kept, in two words; empty where all was."""
+        return "no checkpoints" if self.place and "checkpoints" in self.place.unkept.reasons else ""
+
     def note(self, known: Known) -> None:
         """An epoch was measured. One that was noted before is not noted again."""
         began = time.perf_counter()
@@ -151,6 +163,7 @@ class Rescue:
         """Between two epochs, or it is the last chance: keep the run, if it is due or that."""
         began, busy = time.perf_counter(), time.thread_time()
         if self.place and (last or began >= self._due):
-            self.place.keep(pause())
+            with self.place.unkept.tolerated("checkpoints"), WRITING:
+                self.place.keep(pause())
             now = time.perf_counter()
             self._due = now + max((time.thread_time() - busy) / self.share, (now - began) / (2 * self.share))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from msgspec.structs import asdict
@@ -31,6 +32,8 @@ from labbench.session.snapshot import Accuracy
 
 CROP_PADDING = 8  # a crop moves by at most 1/8 of height and width: 4 pixels of 32, as in He et al. 2015 section 4.2
 
+UNFIT = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
+"""What is raised where a run that was kept does not fit: torch's words for other shapes and kinds."""
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -85,6 +88,8 @@ class Run:
     capturing: bool = False
     remarks: list[str] = field(default_factory=list)
     """How it computes, in words, where that was not asked for."""
+    note: str = ""
+    """What its progress says beside the figures."""
     began: float = 0.0
     reported: float = 0.0
 
@@ -153,6 +158,20 @@ def train_mode(model: nn.Module, state: State) -> None:
     for name, module in model.named_modules():
         if name in state.frozen:
             module.eval()
+
+
+@contextmanager
+def norms_have_enough(batch_size: int) -> Iterator[None]:
+    """While it lasts, a batch norm that cannot train on one value per channel is a `BenchError`, not torch's words."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        smallest = "batch_size must be at least 2" if batch_size < 2 else "there must be more than one training image"
+        raise BenchError(
+            f"{smallest}: batch norm cannot train on a single value per channel, whose variance is 0"
+        ) from error
 
 
 def network_of(operation: Finetune, state: State, model: nn.Module) -> nn.Module:
@@ -225,18 +244,31 @@ def resumed(operation: Finetune, state: State) -> Run:
     if steps and steps < settings.steps:
         raise BenchError(f"steps must be at least {settings.steps}: the run was stopped there")
     run = set_up(with_fields(settings, resume=True, steps=steps), state)
-    take_up(run, paused)
+    try:
+        take_up(run, paused)
+    except UNFIT as error:
+        raise BenchError(
+            "what was kept of the stopped run does not fit this model: undo the run and do it again"
+        ) from error
     run.first_step = paused.step
     return run
 
 
 def take_up(run: Run, paused: Paused) -> None:
-    """Make a run that was set up stand where another was paused."""
+    """Make a run that was set up stand where another was paused. Raises one of `UNFIT` if that is no such run."""
+    if not 0 <= paused.measured * run.steps <= paused.step <= (paused.measured + 1) * run.steps:
+        raise ValueError(f"step {paused.step} does not lie in epoch {paused.measured + 1}")
+    if paused.totals.shape != run.totals.shape:
+        raise ValueError(f"{paused.totals.shape} is not the shape of three sums")
+    for numbers in paused.random[:1]:
+        torch.Generator().set_state(numbers)
     run.model.load_state_dict(paused.weights)
     rates = [group["lr"] for group in run.optimizer.param_groups]
     run.optimizer.load_state_dict(copied(paused.optimizer))  # it takes tensors as they are and moves them in place
     for group, rate in zip(run.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate  # each step sets its own, where it lies
+    for parameter, state in run.optimizer.state.items():
+        run.optimizer.state[parameter] = lying_as(parameter, state)
     run.scaler.load_state_dict(dict(paused.scaler))
     run.plateau = Plateau(*paused.plateau)
     run.generator.set_state(paused.drawn)
@@ -244,6 +276,21 @@ def take_up(run: Run, paused: Paused) -> None:
     run.random, run.totals = paused.random, paused.totals.to(run.device, copy=True)
     run.step = run.here = paused.step
     run.best, run.measured = paused.best, paused.measured
+
+
+def lying_as(parameter: Tensor, value: Any) -> Any:
+    """A nest of what an optimizer remembers of a parameter, with its tensors in the layout of the parameter.
+
+    Fused optimizers walk through both side by side; files hold tensors in the order of their indices.
+    """
+    match value:
+        case Tensor() if value.shape == parameter.shape and value.stride() != parameter.stride():
+            return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+        case dict():
+            return {key: lying_as(parameter, item) for key, item in value.items()}
+        case list() | tuple():
+            return type(value)(lying_as(parameter, item) for item in value)
+    return value
 
 
 def pause(run: Run, done: Finetune) -> Paused:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from labbench.bench.dataset import Dataset, Images, Reading
 from labbench.bench.errors import Stopped
+from labbench.bench.unkept import Unkept
 from labbench.session.events import Progress
 from labbench.session.writing import whole
 
@@ -63,17 +64,20 @@ def fingerprint(dataset: Dataset, reading: Reading, options: Mapping[str, Any]) 
     for path in dataset.sources(reading, **options):
         if reading.stopped():
             raise Stopped
-        with suppress(FileNotFoundError, NotADirectoryError):
+        with suppress(OSError):
             status = path.stat()
             lines.append(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n")
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest() if lines else ""
 
 
-def read(name: str, dataset: Dataset, reading: Reading, options: Mapping[str, Any], files: str) -> Images:
+def read(
+    name: str, dataset: Dataset, reading: Reading, options: Mapping[str, Any], files: str, unkept: Unkept | None = None
+) -> Images:
     """What `dataset.read` gives for checked options, from the cache where that is whole and `files` is as it was then.
 
     The tensors of the cache are views of its file: they may be gigabytes, and nobody may write into them. (A write
-    would not reach the file: it is mapped privately.) Raises what `dataset.read` raises.
+    would not reach the file: it is mapped privately.) Where it cannot be written, `unkept` knows why. Raises what
+    `dataset.read` raises.
     """
     record = Record(format=FORMAT, dataset=name, options=dict(options), version=dataset.version, files=files)
     path = reading.data_dir / FOLDER / _file_name(name, options)
@@ -83,7 +87,7 @@ def read(name: str, dataset: Dataset, reading: Reading, options: Mapping[str, An
     images = dataset.read(reading, **options)
     now = fingerprint(dataset, reading, options)
     if files in ("", now):  # else they changed meanwhile
-        with suppress(OSError, SafetensorError):
+        with (unkept or Unkept()).tolerated("data sets"):
             _write(path, images, replace(record, files=now), reading)
     return images
 

@@ -57,7 +57,10 @@ class Timeline:
         return self._states[self.tree.items[self.tree.now].key] if self.tree.now else None
 
     def do(self, operation: AnyOperation, tools: Tools, measure: Callable[[State], State]) -> Applied:
-        """Do an operation and stand behind it. `measure` completes the figures of a state that was changed."""
+        """Do an operation and stand behind it. `measure` completes the figures of a state that was changed.
+
+        A disk that takes no checkpoints is a remark, once.
+        """
         self.settle()
         with _sentences():
             self.tree.check(operation)
@@ -66,7 +69,7 @@ class Timeline:
             goal = self.tree.path(self.tree.goal(operation))
             found = self._state_of(goal, tools, measure)
             self._stand(operation, goal[-1], found, keep=False)
-            return Applied(found, operation)
+            return Applied(found, operation, self.cache.unkept.said())
         state = self._with_teacher(operation, done, self.state, tools, measure)
         applied = apply(operation, state, replace(tools, rescue=self._rescue(operation, state)))
         made = measure(applied.state)
@@ -76,7 +79,7 @@ class Timeline:
             key = state_key(done[-1].key if done else "", applied.operation, fingerprint(made))
             change = Change(applied.operation, key)
         self._stand(operation, change, made)
-        return applied._replace(state=made)
+        return applied._replace(state=made, remarks=(*applied.remarks, *self.cache.unkept.said()))
 
     def settle(self) -> None:
         """Whoever asked for the last operation has heard what came of it: nothing of it is to be rescued any more."""
@@ -114,7 +117,7 @@ class Timeline:
             return Rescue()
         done = self.done[-1].key.partition("-")[0]
         name = run_key(f"{done}-{fingerprint(state)}", operation, operation.device or str(state.device))
-        self._run = Place(self.cache.store.folder / UNDER_WAY, name)
+        self._run = Place(self.cache.store.folder / UNDER_WAY, name, self.cache.unkept)
         return Rescue(self._run)
 
     def _stand(self, operation: AnyOperation, change: Change, state: State, *, keep: bool = True) -> None:
@@ -195,7 +198,9 @@ def _unrecorded(operation: AnyOperation) -> AnyOperation:
 
 def is_whole(operation: AnyOperation, state: State) -> bool:
     """Whether a state from the cache has all that the operation leaves: of a stopped run, what it takes to go on."""
-    return not (isinstance(operation, Finetune) and operation.steps) or state.paused is not None
+    if not (isinstance(operation, Finetune) and operation.steps):
+        return True
+    return state.paused is not None and _unrecorded(state.paused.operation) == _unrecorded(operation)
 
 
 def until_dense(changes: tuple[Change, ...]) -> tuple[Change, ...]:

@@ -7,6 +7,7 @@ from itertools import islice
 import torch
 from msgspec.structs import replace as with_fields
 
+from labbench.bench.shortage import give_back, is_shortage
 from labbench.session.operations import PLAIN, Finetune
 
 TIMED_STEPS = 3  # of each way, after one to warm up
@@ -16,6 +17,9 @@ LEAST_STEPS = 50 * MOST_TRIED  # so that trying costs at most 2 % of a run
 HOPELESS = 3.0  # a way whose first step takes so many times the best is not tried further
 NEVER = float("inf")
 MARGIN = 1.05  # a way must be so many times as fast as a plainer one
+
+FAILED = (RuntimeError, TypeError, OverflowError, MemoryError)
+"""What is raised where a layer has no such precision or layout, or where numbers or memory do not suffice."""
 
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16")}
 """That are tried, by device; elsewhere fp32 alone. fp16 needs scaled gradients: only who asks for it gets it."""
@@ -38,7 +42,7 @@ def choose(operation: Finetune, steps: int, device: torch.device, timed: Timed) 
     """The operation with nothing left open, and what was found, in words.
 
     Under `LEAST_STEPS` steps it is plain. Else precision and layout are tried together, and then, with the best of
-    them, the plain engine against the fast one.
+    them, the plain engine against the fast one. Where no way works because memory does not suffice, that is raised.
     """
     if not undecided(operation) or steps < LEAST_STEPS:
         return plain(operation), ()
@@ -52,6 +56,7 @@ def choose(operation: Finetune, steps: int, device: torch.device, timed: Timed) 
         for name, values in open_to.items()
     )
     found: dict[Finetune, float] = {}
+    short: list[Exception] = []
 
     def attempt(**way: str) -> None:
         one = with_fields(operation, **way)
@@ -60,8 +65,11 @@ def choose(operation: Finetune, steps: int, device: torch.device, timed: Timed) 
         try:
             warm = next(seconds)
             found[one] = warm if warm > HOPELESS * least else min(islice(seconds, TIMED_STEPS))
-        except (RuntimeError, TypeError):  # what torch raises where a layer has no such precision or layout
+        except FAILED as error:
             found[one] = NEVER
+            if is_shortage(error):
+                short.append(error)
+                give_back(error)
 
     for precision in precisions:
         for layout in layouts:
@@ -71,6 +79,8 @@ def choose(operation: Finetune, steps: int, device: torch.device, timed: Timed) 
         attempt(precision=chosen.precision, layout=chosen.layout, engine=engine)
         slower = found[chosen] * MARGIN > found[with_fields(chosen, engine=engine)]
         chosen = with_fields(chosen, engine=engine) if slower else chosen
+    if found[chosen] == NEVER and short:
+        raise short[0]
     return chosen, (_words(operation, chosen, found),)
 
 

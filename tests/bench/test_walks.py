@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from bench_examples import answers, picture
+from bench_examples import answers, picture, restore_of
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from torch import nn
+from walked import NETWORKS
 
 from labbench.bench import loading
 from labbench.bench.apply import Tools, apply
@@ -20,7 +22,6 @@ from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.measure import fingerprint, snapshot
 from labbench.bench.methods import METHODS
 from labbench.bench.models import Model
-from labbench.bench.models.resnet import ResNet
 from labbench.bench.regularizers import REGULARIZERS
 from labbench.bench.state import State, trace_layers
 from labbench.bench.surgery import sliced
@@ -49,7 +50,13 @@ LONGEST = 14  # operations
 
 globs = st.lists(st.sampled_from(GLOBS), min_size=1, max_size=2, unique=True).map(tuple)
 seeds = st.integers(0, 8)
-KINDS: dict[st.SearchStrategy[AnyOperation], int] = {
+
+
+class Reopen:
+    """The app is closed and opened again."""
+
+
+KINDS: dict[st.SearchStrategy[AnyOperation | Reopen], int] = {
     st.builds(
         Prune,
         layers=globs,
@@ -93,6 +100,8 @@ KINDS: dict[st.SearchStrategy[AnyOperation], int] = {
     st.builds(Unfreeze): 1,
     st.builds(Unprune, layers=globs): 1,
     st.sampled_from([Undo(), Redo()]): 3,
+    st.just(Finetune(resume=True)): 2,
+    st.just(Reopen()): 2,
     st.sampled_from([Evaluate(), Measure(batches=2)]): 1,
 }
 """How an operation is drawn, and how often against the others."""
@@ -104,10 +113,10 @@ walks = st.lists(
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Load:
-    """A residual network of two blocks (8 and 16 filters), as if it were in the catalogue."""
+    """Residual networks of two blocks (8 and 16 filters), and other small ones, as if they were in the catalogue."""
 
-    def build(shape: tuple[int, int, int], classes: int, *, shortcut: str = "B") -> ResNet:
-        return ResNet(shape[0], classes, widths=(8, 16), blocks=(1, 1), shortcut=shortcut)  # type: ignore[arg-type]
+    def build(shape: tuple[int, int, int], classes: int, *, network: str = "B") -> nn.Module:
+        return NETWORKS[network](classes)
 
     monkeypatch.setitem(loading.MODELS, "small", Model(build, 8))
     return Load(model="small", dataset="digits", device="cpu")
@@ -124,16 +133,20 @@ folders = count()
     phases=[Phase.generate],  # shrinking a walk of training runs takes minutes; one as long as this can be read
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(first=st.none() | freezes, walk=walks, shortcut=st.sampled_from(["A", "B"]))
+@given(first=st.none() | freezes, walk=walks, network=st.sampled_from(["A", "B", *NETWORKS]))
 def test_whatever_is_done_in_whatever_order_holds_together(
-    load: Load, tools: Tools, tmp_path: Path, first: Freeze | None, walk: list[AnyOperation], shortcut: str
+    load: Load, tools: Tools, tmp_path: Path, first: Freeze | None, walk: list[AnyOperation | Reopen], network: str
 ) -> None:
     folder = tmp_path / str(next(folders))
     timeline = Timeline(Cache(folder, 2**30))
-    opening = Load(model=load.model, dataset=load.dataset, device=load.device, options={"shortcut": shortcut})
+    opening = Load(model=load.model, dataset=load.dataset, device=load.device, options={"network": network})
     loaded = timeline.do(opening, tools, lambda state: state).state
     done, undone = [everything(loaded)], list[object]()
     for operation in [*([first] if first else []), *walk]:
+        if isinstance(operation, Reopen):
+            timeline = reopened(timeline, tools)
+            assert everything(timeline.state) == done[-1], "another state came back from the store"
+            continue
         before, was = timeline.state, picture(timeline.state)
         try:
             made = timeline.do(operation, tools, lambda state: state).state
@@ -161,6 +174,14 @@ def test_whatever_is_done_in_whatever_order_holds_together(
     assert again is not None
     assert everything(again) == done[-1], "doing it all again gave another state"
     survives(again, loaded, folder)
+
+
+def reopened(timeline: Timeline, tools: Tools) -> Timeline:
+    """The timeline as another process has it from the same store, where nothing may have to be computed again."""
+    other = Timeline(Cache(timeline.cache.store.folder, 2**30))
+    other.restore(restore_of(timeline), tools, lambda state: state)
+    assert other.recomputed == 0
+    return other
 
 
 def everything(state: State) -> tuple[object, ...]:
@@ -204,7 +225,9 @@ def holds(state: State, loaded: State) -> None:
         owner, _, key = name.rpartition(".")
         tensor = state.model.get_parameter(name)
         if owner in state.kept:
-            assert tensor.shape == sliced(loaded.module(owner).get_parameter(key), state.kept[owner]).shape
+            module = loaded.module(owner)
+            cut = sliced(module.get_parameter(key), state.kept[owner], getattr(module, "groups", 1))
+            assert tensor.shape == cut.shape
         else:
             assert tensor.shape == loaded.model.get_parameter(name).shape
     assert answers(state, images=2).isfinite().all()
@@ -218,7 +241,7 @@ def holds(state: State, loaded: State) -> None:
     assert (figures.whole.now, figures.whole.nonzero) == (len(values), sum(value != 0 for value in values))
     assert figures.prunable.nonzero == sum(row.nonzero for row in prunable)
     assert figures.prunable.loaded == sum(layer.weights for layer in loaded.layers if layer.prunable)
-    assert figures.macs == sum(row.macs for row in prunable) <= figures.macs_loaded
+    assert figures.macs == sum(row.macs for row in figures.rows) <= figures.macs_loaded
     assert figures.unique <= figures.prunable.now <= figures.prunable.loaded
 
 
@@ -233,7 +256,8 @@ def counted_slowly(row: LayerRow, state: State) -> None:
     ]  # fmt: skip
     outputs, inputs, places = len(filters), len(filters[0]), len(filters[0][0])
     values = [value for one in filters for kernel in one for value in kernel]
-    assert (row.channels, row.inputs, row.weights) == (outputs, inputs, math.prod(row.shape))
+    groups = getattr(state.module(row.name), "groups", 1)  # each filter reads the channels of its group
+    assert (row.channels, row.inputs, row.weights) == (outputs, inputs * groups, math.prod(row.shape))
     assert row.nonzero == sum(value != 0 for value in values)
     assert row.filters_zero == sum(not any(map(any, one)) for one in filters)
     assert row.inputs_zero == sum(not any(any(one[i]) for one in filters) for i in range(inputs))

@@ -64,14 +64,14 @@ def _figures(session: Session, progress: Progress) -> list[str]:
     parts = []
     if progress.eta is not None:
         parts.append(f"{clock(progress.eta)} left")
+    if progress.note:
+        parts.append(progress.note)
     if progress.loss is not None:
         parts.append(f"loss {figure(progress.loss)}")
     if session.epoch_accuracy is not None:
         parts.append(f"val {rate(session.epoch_accuracy)} %")
     if progress.rate:
         parts.append(f"{count(round(progress.rate))} img/s")
-    if progress.note:
-        parts.append(progress.note)
     return parts
 
 

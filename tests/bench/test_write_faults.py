@@ -25,8 +25,9 @@ def over_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def over_it(write: Callable[..., None]) -> Callable[..., None]:
         def written(content: Any, path: Path, *more: Any) -> None:
-            if Disk.used:
-                half = lambda: Path(getattr(path, "name", path)).write_bytes(b"half")  # noqa: E731
+            place = getattr(path, "name", None if hasattr(path, "write") else path)  # None: into memory
+            if Disk.used and place:
+                half = lambda: Path(place).write_bytes(b"half")  # noqa: E731
                 Disk.used.call("save", lambda: write(content, path, *more), half)
             else:
                 write(content, path, *more)

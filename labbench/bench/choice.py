@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from torch import Tensor
 
 from labbench.bench.errors import BenchError
 from labbench.bench.state import State
@@ -73,6 +74,13 @@ def choose_unfrozen(state: State, patterns: Iterable[str], what: str) -> Chosen:
         raise BenchError(f"nothing to {what}: every layer that was named is frozen; unfreeze some first")
     remarks = (f"left out, frozen: {shortened(frozen)}",) if frozen else ()
     return Chosen(rest, chosen.literal, chosen.prunable, remarks)
+
+
+def refuse_endless(parameters: Mapping[str, Tensor], why: str) -> None:
+    """Raise `BenchError` where one of these, by name, has an entry that is NaN or infinite."""
+    endless = [name for name, values in parameters.items() if not bool(values.isfinite().all())]
+    if endless:
+        raise BenchError(f"{shortened(endless)}: not finite (NaN or inf), so {why}; undo to before that")
 
 
 def amounts_of(operation: Prune, state: State, chosen: Chosen) -> dict[str, float]:

@@ -17,7 +17,7 @@ from labbench.bench.devices import pick
 from labbench.bench.errors import BenchError
 from labbench.bench.models import MODELS, Model
 from labbench.bench.own import OwnModels, fixed_layers, guarded
-from labbench.bench.state import Data, State, trace_layers
+from labbench.bench.state import Data, State, trace_layers, traced
 from labbench.session.check import listed, meant
 from labbench.session.operations import Load, Value
 from labbench.session.own import is_own
@@ -28,8 +28,8 @@ Find: TypeAlias = Callable[[str, Mapping[str, Value], int], Data]
 
 def load(operation: Load, data: Find, own: OwnModels | None = None) -> tuple[State, Load, tuple[str, ...]]:
     """A new state, the operation as it was done (with the hashes of what was read), and remarks."""
-    state = fresh(operation, data, own)
-    remarks = other_code(operation, state.load)
+    state, remarks = _opened(operation, data, own)
+    remarks += other_code(operation, state.load)
     if state.frozen:
         remarks += (f"frozen, because the model itself holds them fixed: {shortened(sorted(state.frozen))}",)
     operation = state.load
@@ -65,8 +65,13 @@ def fresh(operation: Load, data: Find, own: OwnModels | None = None) -> State:
 
     Its `load` has the hash of the code that was run.
     """
+    return _opened(operation, data, own)[0]
+
+
+def _opened(operation: Load, data: Find, own: OwnModels | None) -> tuple[State, tuple[str, ...]]:
+    """`fresh`, and remarks."""
     if is_own(operation.model):
-        return fresh_own(operation, data, own or OwnModels())
+        return _opened_own(operation, data, own or OwnModels())
     model, _ = _model(operation)
     if operation.dataset not in DATASETS:
         raise BenchError(
@@ -76,9 +81,8 @@ def fresh(operation: Load, data: Find, own: OwnModels | None = None) -> State:
     device = pick(operation.device)
     images = data(operation.dataset, data_options, model.side)
     built = build(operation, images.shape, len(images.classes)).to(device)
-    return State(
-        load=operation, device=device, data=images, model=built, layers=trace_layers(built, images.shape, device)
-    )
+    layers = trace_layers(built, images.shape, device)
+    return State(load=operation, device=device, data=images, model=built, layers=layers), ()
 
 
 def build(operation: Load, shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -98,8 +102,8 @@ def _model(operation: Load) -> tuple[Model, dict[str, Any]]:
     return model, checked_options(model.build, operation.options, operation.model)
 
 
-def fresh_own(operation: Load, data: Find, own: OwnModels) -> State:
-    """`fresh` for code of the user's own."""
+def _opened_own(operation: Load, data: Find, own: OwnModels) -> tuple[State, tuple[str, ...]]:
+    """`_opened` for code of the user's own."""
     data_options = checked_options(DATASETS[operation.dataset].read, operation.data_options, operation.dataset)
     device = pick(operation.device)
     with torch.random.fork_rng(devices=[]):
@@ -107,12 +111,14 @@ def fresh_own(operation: Load, data: Find, own: OwnModels) -> State:
         prepared = own.prepared(operation)
         images = data(operation.dataset, data_options, prepared.side)
         torch.manual_seed(operation.seed)
-        built = prepared.build(images.shape, len(images.classes), device)
+        built, remarks = prepared.build(images.shape, len(images.classes), device)
     with guarded(f"{operation.model} cannot be traced"):
-        layers = trace_layers(built, images.shape, device)
+        layers, of_features = traced(built, images.shape, device)
+    if of_features:
+        remarks += (f"MACs leave out {of_features:,} of features with each other, as in attention",)
     if not any(layer.prunable for layer in layers):
         raise BenchError(f"{operation.model} has no convolution and no linear layer: there is nothing to prune")
-    return State(
+    state = State(
         load=with_fields(operation, code_sha256=prepared.code),
         device=device,
         data=images,
@@ -120,6 +126,7 @@ def fresh_own(operation: Load, data: Find, own: OwnModels) -> State:
         layers=layers,
         frozen=fixed_layers(built, {layer.name: layer.parameters for layer in layers}),
     )
+    return state, remarks
 
 
 def other_code(recorded: Load, done: Load) -> tuple[str, ...]:

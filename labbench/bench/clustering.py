@@ -25,7 +25,7 @@ def cluster(
     method = _method_of(operation)
     options = checked_options(method.share, operation.options, operation.method)
     chosen = choose_unfrozen(state, operation.layers, "cluster")
-    wanted = _wanted(operation, chosen)
+    wanted = _wanted(operation, state, chosen)
     answers = [layer.name for layer in state.layers if layer.prunable][-1]
     remarks, untied, shared_away = list(chosen.remarks), list[str](), list[str]()
     model = state.copy_model()
@@ -83,11 +83,11 @@ def _method_of(operation: Cluster) -> ModuleType:
     return CLUSTERINGS[operation.method]
 
 
-def _wanted(operation: Cluster, chosen: Chosen) -> Mapping[str, int]:
+def _wanted(operation: Cluster, state: State, chosen: Chosen) -> Mapping[str, int]:
     """The number of clusters for each layer, 0 where the fraction says it. Of several patterns the last counts."""
     wanted = dict.fromkeys(chosen.layers, operation.k)
     for pattern, k in operation.ks.items():
-        wanted |= {name: k for name in matching(pattern, sorted(chosen.prunable)) if name in wanted}
+        wanted |= {name: k for name in matching(pattern, sorted(chosen.prunable), state) if name in wanted}
     return wanted
 
 

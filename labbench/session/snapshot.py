@@ -64,7 +64,7 @@ class LayerRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def macs_nonzero(self) -> int:
-        """The MACs of the weights that are not zero: each weight takes part in equally many. All where none is known."""
+        """The MACs of the weights that are not zero: each takes part in equally many. All where no weight is known."""
         return self.macs // self.weights * self.nonzero if self.weights else self.macs
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
 import sys
 import tempfile
@@ -129,6 +130,8 @@ def export(file: Path, to: Path, force: bool, device: str, data_dir: Path | None
     """Write the model that a session ends with to a file, in the format of its ending."""
     if to.suffix not in EXPORT_FORMATS:
         return say(f"--to {to}: its ending says the format, one of {', '.join(EXPORT_FORMATS)}", BAD)
+    if not _is_text(to):
+        return say(f"--to {os.fsencode(to).decode(errors='replace')}: its name is not UTF-8; take another", BAD)
     found = opened(file)
     if found is None or (not force and taken(to, "--to")):
         return BAD
@@ -143,8 +146,9 @@ def export(file: Path, to: Path, force: bool, device: str, data_dir: Path | None
     restore = restore_along(operations, () if device else marks)  # elsewhere other weights come out: no checkpoints
     printer = Printer([], None)
     command = client.worker_command(data_dir)
+    place = to.absolute() if _is_text(to.absolute()) else to  # the worker stands in the same folder
     try:
-        made, written = outcome(export_model(restore, to.absolute(), printer.see, command=command, trusted=models))
+        made, written = outcome(export_model(restore, place, printer.see, command=command, trusted=models))
     except Refused as error:
         return say(f"{file}: {error}", DIFFERS)
     except CannotRun as error:
@@ -161,6 +165,15 @@ def export(file: Path, to: Path, force: bool, device: str, data_dir: Path | None
     print(f"{written.path}  {size}")
     print_lines(f"     · {report.plain(remark)}" for remark in remarks)
     return SAME
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a path can be sent to the worker: names of files need not be UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Printer:

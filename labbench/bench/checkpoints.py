@@ -1,16 +1,18 @@
 """States as weights and a record that rebuilds structure, masks and clusters: in a file, a plain state_dict with the
 record in its metadata; in the cache, tensor by tensor. None of it can run code."""
 
+import io
 import json
 import os
 import re
+import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import torch
@@ -22,7 +24,7 @@ from torch import Tensor, nn
 
 from labbench.bench import foreign, surgery
 from labbench.bench import paused as runs
-from labbench.bench.errors import BenchError
+from labbench.bench.errors import BenchError, clipped
 from labbench.bench.measure import fingerprint
 from labbench.bench.paused import Paused
 from labbench.bench.state import Kept, State
@@ -95,7 +97,7 @@ def save(state: State, path: Path) -> int:
             metadata = {**getattr(weights, "_metadata", {}), RECORD: {RECORD: record_of(state)}}
             tensors = OrderedDict((name, tensor.detach().cpu()) for name, tensor in weights.items())
             tensors._metadata = metadata  # type: ignore[attr-defined]
-            torch.save(tensors, new)
+            written(new, lambda file: torch.save(tensors, file))
         else:
             plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
             shared = Counter(tensor.untyped_storage().data_ptr() for tensor in plain.values())
@@ -120,18 +122,31 @@ def replacing(path: Path) -> Iterator[Path]:
         raise BenchError(f"cannot write {path}: {error}") from error
 
 
+def written(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Write a file through memory: torch, which writes to a full disk itself, does not say so."""
+    held = io.BytesIO()
+    write(held)
+    path.write_bytes(held.getbuffer())
+
+
 def _loose_zeros(state: State) -> dict[str, tuple[int, ...]]:
     loose = {name: (state.weight(name) == 0) & mask for name, mask in state.masks.items()}
     return {name: tuple(zeros.flatten().nonzero().flatten().tolist()) for name, zeros in loose.items() if zeros.any()}
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], Record | None]:
+def read(path: Path, room: int | None = None) -> tuple[dict[str, Tensor], Record | None]:
     """Tensors and record of a weights file: .safetensors, or a state_dict in .pth/.pt. No code of it is run.
 
-    A .pth may be a checkpoint such as {'state_dict': …}. Raises `BenchError` with what was wrong.
+    A .pth may be a checkpoint such as {'state_dict': …}. Raises `BenchError` with what was wrong; before anything is
+    allocated where that would take more than `room` bytes.
     """
     text: str | None
+    if path.exists() and not path.is_file():
+        raise BenchError(f"{path} is no file of plain weights: it is a folder, a pipe or a device")
     try:
+        if room is not None and (size := _unpacked(path)) > room:
+            raise BenchError(f"{path} unpacks to {_megabytes(size)}, and no file for this model needs more than "
+                             f"{_megabytes(room)}: nothing of it was read")  # fmt: skip
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
@@ -140,6 +155,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], Record | None]:
         content = foreign.unwrapped(torch.load(path, map_location="cpu", weights_only=True))
         text = getattr(content, "_metadata", {}).get(RECORD, {}).get(RECORD)
         record = _decoded(text)
+    except BenchError:
+        raise
     except FileNotFoundError:
         raise BenchError(f"no such file of weights: {path}") from None
     except msgspec.DecodeError as error:
@@ -147,11 +164,40 @@ def read(path: Path) -> tuple[dict[str, Tensor], Record | None]:
     except Exception as error:  # torch.load raises whatever the bytes provoke
         raise BenchError(
             f"{path} is no file of plain weights; a state_dict in .pth, .pt or .safetensors is. Nothing of it was run "
-            f"({_reason(error)})"
+            f"({clipped(_reason(error))})"
         ) from error
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise BenchError(f"{path} holds no state_dict: names and tensors were expected")
+    for name, tensor in content.items():
+        if not isinstance(name, str):
+            raise BenchError(f"{path} has a key that is no name: {clipped(repr(name))}")
+        if kind := _kind(tensor):
+            raise BenchError(f"{path}: {clipped(name)} is {kind}; plain tensors of numbers were expected")
     return dict(content), record
+
+
+def _unpacked(path: Path) -> int:
+    """Bytes that a file of weights takes in memory by what it says itself: a .pth is a zip, and may be deflated."""
+    size = path.stat().st_size
+    if path.suffix == ".safetensors" or not zipfile.is_zipfile(path):
+        return size
+    with zipfile.ZipFile(path) as archive:
+        return max(size, sum(entry.file_size for entry in archive.infolist()))
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"
+
+
+def _kind(tensor: Tensor) -> str:
+    """What a tensor is that holds no plain numbers, in words."""
+    if tensor.is_meta:
+        return "a tensor without numbers (on the device meta)"
+    if tensor.is_quantized:
+        return "quantized (dequantize() makes it plain)"
+    if tensor.is_nested:
+        return "a nested tensor"
+    return "" if tensor.layout == torch.strided else "sparse (to_dense() makes it plain)"
 
 
 def _decoded(text: str | None) -> Record | None:
@@ -226,7 +272,7 @@ def _fitting(path: Path) -> Iterator[None]:
 
 
 def _check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path) -> None:
-    wrong = [f"{name} {_shape(expected.get(name))} in the model, {_shape(given.get(name))} in the file"
+    wrong = [f"{clipped(name)} {_shape(expected.get(name))} in the model, {_shape(given.get(name))} in the file"
              for name in {**expected, **given}
              if _shape(expected.get(name)) != _shape(given.get(name))]  # fmt: skip
     if wrong:

@@ -86,8 +86,9 @@ def _method_of(operation: Cluster) -> ModuleType:
 def _wanted(operation: Cluster, state: State, chosen: Chosen) -> Mapping[str, int]:
     """The number of clusters for each layer, 0 where the fraction says it. Of several patterns the last counts."""
     wanted = dict.fromkeys(chosen.layers, operation.k)
+    names = [layer.name for layer in state.layers if layer.prunable]
     for pattern, k in operation.ks.items():
-        wanted |= {name: k for name in matching(pattern, sorted(chosen.prunable), state) if name in wanted}
+        wanted |= {name: k for name in matching(pattern, names, state) if name in wanted}
     return wanted
 
 

@@ -13,6 +13,14 @@ class Stopped(Exception):
     """The user stopped what was running."""
 
 
+LONG = 120  # characters of what a file says: a name in a sentence
+
+
+def clipped(text: str) -> str:
+    """Text of a file for a sentence: not longer than that."""
+    return text if len(text) <= LONG else f"{text[: LONG - 1]}…"
+
+
 def never() -> bool:
     """The `stopped` of what cannot be stopped."""
     return False

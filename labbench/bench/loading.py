@@ -14,7 +14,7 @@ from labbench.bench import checkpoints, foreign
 from labbench.bench.choice import checked_options, shortened
 from labbench.bench.datasets import DATASETS
 from labbench.bench.devices import pick
-from labbench.bench.errors import BenchError
+from labbench.bench.errors import BenchError, clipped
 from labbench.bench.models import MODELS, Model
 from labbench.bench.own import OwnModels, fixed_layers, guarded
 from labbench.bench.state import Data, State, trace_layers, traced
@@ -22,6 +22,8 @@ from labbench.session.check import listed, meant
 from labbench.session.operations import Load, Value
 from labbench.session.own import is_own
 
+COPIES, SPARE = 10, 2**26
+"""A file of weights may be so many times as large as the model, and so many bytes more."""
 Find: TypeAlias = Callable[[str, Mapping[str, Value], int], Data]
 """A data set by name and checked options, at least so many pixels high and wide."""
 
@@ -36,17 +38,23 @@ def load(operation: Load, data: Find, own: OwnModels | None = None) -> tuple[Sta
     if not operation.weights:
         return state, operation, remarks
     path = Path(operation.weights).expanduser()
-    tensors, record = checkpoints.read(path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    tensors, record = checkpoints.read(path, _room(state.model))
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     if operation.sha256 and operation.sha256 != digest:
         raise BenchError(f"{path} is not the file that was loaded when this was recorded (its SHA-256 differs)")
     if record and record.load.model != operation.model:
-        raise BenchError(f"{path} holds a {record.load.model}, not a {operation.model}")
+        raise BenchError(f"{path} holds a {clipped(record.load.model)}, not a {operation.model}")
     if record:
         return checkpoints.fill(state, tensors, record, path), with_fields(operation, sha256=digest), remarks
     plain = foreign.plain(tensors, state.model.state_dict())
     filled, held = _holding(checkpoints.fill(state, plain.tensors, None, path), plain.masks)
     return filled, with_fields(operation, sha256=digest), (*remarks, *plain.remarks, *held)
+
+
+def _room(model: nn.Module) -> int:
+    """Bytes that a file of a model's weights may take: masks, double precision and an optimizer's state beside them."""
+    return SPARE + COPIES * sum(tensor.nbytes for tensor in model.state_dict().values())
 
 
 def _holding(state: State, masks: Mapping[str, Tensor]) -> tuple[State, list[str]]:

@@ -1,5 +1,9 @@
 """The ways in which an operation ends early that are no bug: it cannot be done, or the user stopped it."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 
 class BenchError(Exception):
     """An operation cannot be done. The message says what was wrong and what would be right; the state stands."""
@@ -24,3 +28,22 @@ def clipped(text: str) -> str:
 def never() -> bool:
     """The `stopped` of what cannot be stopped."""
     return False
+
+
+_stopped: ContextVar[Callable[[], bool]] = ContextVar("stopped", default=never)
+
+
+@contextmanager
+def listening(stopped: Callable[[], bool]) -> Iterator[None]:
+    """While it lasts, `breathe` hears a stop, however deep it is called."""
+    token = _stopped.set(stopped)
+    try:
+        yield
+    finally:
+        _stopped.reset(token)
+
+
+def breathe() -> None:
+    """Raise `Stopped` if the user stopped what is running: for loops that take long."""
+    if _stopped.get()():
+        raise Stopped

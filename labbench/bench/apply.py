@@ -14,7 +14,7 @@ from labbench.bench import cutting, pruning
 from labbench.bench.choice import checked_options, choose, choose_unfrozen, shortened
 from labbench.bench.closely import look_closely
 from labbench.bench.clustering import cluster
-from labbench.bench.errors import BenchError, NothingLeft, never
+from labbench.bench.errors import BenchError, NothingLeft, listening, never
 from labbench.bench.finetune import finetune
 from labbench.bench.loading import Find, fresh, load
 from labbench.bench.loss_gradients import Gradients, gradients
@@ -97,7 +97,8 @@ def apply(operation: AnyOperation, state: State | None, tools: Tools) -> Applied
         return Applied(*load(operation, tools.data, tools.own))
     if state is None:
         raise BenchError("no model is open: load one first")
-    applied = _apply(operation, state, tools)
+    with listening(tools.stopped):
+        applied = _apply(operation, state, tools)
     made = applied.state
     if isinstance(operation, Prune | Cluster):
         made = replace(made, dense=state.dense or state)

@@ -2,14 +2,13 @@
 record in its metadata; in the cache, tensor by tensor. None of it can run code."""
 
 import json
-import os
 import re
+import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from labbench.bench import foreign, surgery, torch_file
 from labbench.bench import paused as runs
-from labbench.bench.errors import BenchError
+from labbench.bench.errors import BenchError, clipped
 from labbench.bench.measure import fingerprint
 from labbench.bench.paused import Paused
 from labbench.bench.state import Kept, State
@@ -31,6 +30,7 @@ from labbench.session.keys import UNKNOWN
 from labbench.session.operations import Load
 from labbench.session.snapshot import Accuracy
 from labbench.session.store import RUN, Entry, Part, Piece, Store
+from labbench.session.writing import whole
 
 FORMAT = 1
 RECORD = "labbench"  # the key in the metadata
@@ -109,14 +109,8 @@ def save(state: State, path: Path) -> int:
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to, whose file takes the place of `path` if all goes well. Raises `BenchError` if it cannot."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            new = Path(folder) / path.name
-            new.touch()
-            mode = new.stat().st_mode
+        with whole(path, named=True) as new:
             yield new
-            new.chmod(mode)  # safetensors lets nobody else read what it writes
-            os.replace(new, path)
     except (OSError, SafetensorError) as error:
         raise BenchError(f"cannot write {path}: {error}") from error
 
@@ -126,13 +120,19 @@ def _loose_zeros(state: State) -> dict[str, tuple[int, ...]]:
     return {name: tuple(zeros.flatten().nonzero().flatten().tolist()) for name, zeros in loose.items() if zeros.any()}
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], Record | None]:
+def read(path: Path, room: int | None = None) -> tuple[dict[str, Tensor], Record | None]:
     """Tensors and record of a weights file: .safetensors, or a state_dict in .pth/.pt. No code of it is run.
 
-    A .pth may be a checkpoint such as {'state_dict': …}. Raises `BenchError` with what was wrong.
+    A .pth may be a checkpoint such as {'state_dict': …}. Raises `BenchError` with what was wrong; before anything is
+    allocated where that would take more than `room` bytes.
     """
     text: str | None
+    if path.exists() and not path.is_file():
+        raise BenchError(f"{path} is no file of plain weights: it is a folder, a pipe or a device")
     try:
+        if room is not None and (size := _unpacked(path)) > room:
+            raise BenchError(f"{path} unpacks to {_megabytes(size)}, and no file for this model needs more than "
+                             f"{_megabytes(room)}: nothing of it was read")  # fmt: skip
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
@@ -141,6 +141,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], Record | None]:
         content = foreign.unwrapped(torch.load(path, map_location="cpu", weights_only=True))
         text = getattr(content, "_metadata", {}).get(RECORD, {}).get(RECORD)
         record = _decoded(text)
+    except BenchError:
+        raise
     except FileNotFoundError:
         raise BenchError(f"no such file of weights: {path}") from None
     except msgspec.DecodeError as error:
@@ -148,11 +150,40 @@ def read(path: Path) -> tuple[dict[str, Tensor], Record | None]:
     except Exception as error:  # torch.load raises whatever the bytes provoke
         raise BenchError(
             f"{path} is no file of plain weights; a state_dict in .pth, .pt or .safetensors is. Nothing of it was run "
-            f"({_reason(error)})"
+            f"({clipped(_reason(error))})"
         ) from error
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise BenchError(f"{path} holds no state_dict: names and tensors were expected")
+    for name, tensor in content.items():
+        if not isinstance(name, str):
+            raise BenchError(f"{path} has a key that is no name: {clipped(repr(name))}")
+        if kind := _kind(tensor):
+            raise BenchError(f"{path}: {clipped(name)} is {kind}; plain tensors of numbers were expected")
     return dict(content), record
+
+
+def _unpacked(path: Path) -> int:
+    """Bytes that a file of weights takes in memory by what it says itself: a .pth is a zip, and may be deflated."""
+    size = path.stat().st_size
+    if path.suffix == ".safetensors" or not zipfile.is_zipfile(path):
+        return size
+    with zipfile.ZipFile(path) as archive:
+        return max(size, sum(entry.file_size for entry in archive.infolist()))
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"
+
+
+def _kind(tensor: Tensor) -> str:
+    """What a tensor is that holds no plain numbers, in words."""
+    if tensor.is_meta:
+        return "a tensor without numbers (on the device meta)"
+    if tensor.is_quantized:
+        return "quantized (dequantize() makes it plain)"
+    if tensor.is_nested:
+        return "a nested tensor"
+    return "" if tensor.layout == torch.strided else "sparse (to_dense() makes it plain)"
 
 
 def _decoded(text: str | None) -> Record | None:
@@ -227,7 +258,7 @@ def _fitting(path: Path) -> Iterator[None]:
 
 
 def _check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path) -> None:
-    wrong = [f"{name} {_shape(expected.get(name))} in the model, {_shape(given.get(name))} in the file"
+    wrong = [f"{clipped(name)} {_shape(expected.get(name))} in the model, {_shape(given.get(name))} in the file"
              for name in {**expected, **given}
              if _shape(expected.get(name)) != _shape(given.get(name))]  # fmt: skip
     if wrong:

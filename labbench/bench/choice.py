@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from torch import Tensor
+from torch import Tensor, nn
 
 from labbench.bench.errors import BenchError
-from labbench.bench.state import State
-from labbench.bench.surgery import part
+from labbench.bench.state import CONV, State
 from labbench.session.catalogue import knobs_of, options_type
 from labbench.session.check import BadInput, check_fields, listed, meant
 from labbench.session.operations import Prune, Value
@@ -44,39 +43,49 @@ def choose(state: State, patterns: Iterable[str], *, norms: bool = False) -> Cho
         if pattern in names:
             literal.add(pattern)
             continue
-        if not norms:
-            _refuse_other(state, pattern, names)
-        found |= matching(pattern, names)
+        found |= matching(pattern, names, state)
     if not found | literal:
         raise BenchError("no layer was named; name layers, or * for all of them")
     prunable = frozenset(layer.name for layer in state.layers if layer.prunable)
     return Chosen(tuple(n for n in names if n in found | literal), frozenset(literal), prunable)
 
 
-def _refuse_other(state: State, name: str, names: Sequence[str]) -> None:
-    """Raise `BenchError` where the name is in the table, but is none of these layers and holds none."""
-    if not name or any(other.startswith(f"{name}.") for other in names):
-        return
-    try:
-        found = part(state.model, name)
-    except AttributeError:
-        return
-    kind = "a parameter outside layers" if isinstance(found, Tensor) else f"a {type(found).__name__}"
-    raise BenchError(
-        f"{name} is {kind}; only conv and linear layers with a weight of their own can be chosen: {shortened(names)}"
-    )
-
-
-def matching(pattern: str, names: Sequence[str]) -> set[str]:
+def matching(pattern: str, names: Sequence[str], state: State) -> set[str]:
     """The names that one name, glob, or name of a module that holds layers means. Raises `BenchError` for none."""
+    if found := _fitting(pattern, names):
+        return found
+    if what := _what_else(pattern, state):
+        raise BenchError(f"{what}; the layers that can be meant here are {shortened(names)}")
+    what = f"no layer matches {pattern}" if WILD & set(pattern) else f"no such layer: {pattern}"
+    raise BenchError(f"{what}; the layers are {shortened(names)}{meant(pattern, names)}")
+
+
+def _fitting(pattern: str, names: Sequence[str]) -> set[str]:
     if pattern in names:
         return {pattern}
-    wild = WILD & set(pattern)
-    matched = {name for name in names if fnmatch.fnmatchcase(name, pattern if wild else f"{pattern}.*")}
-    if not matched:
-        what = f"no layer matches {pattern}" if wild else f"no such layer: {pattern}"
-        raise BenchError(f"{what}; the layers are {shortened(names)}{meant(pattern, names)}")
-    return matched
+    glob = pattern if WILD & set(pattern) else f"{pattern}.*"
+    return {name for name in names if fnmatch.fnmatchcase(name, glob)}
+
+
+def _what_else(pattern: str, state: State) -> str:
+    """What of the model a name or glob means that is no conv or linear layer, in words; empty for nothing at all."""
+    modules = dict(state.model.named_modules())
+    rows = [layer.name for layer in state.layers]
+    if pattern and pattern in modules:
+        kind = type(modules[pattern]).__name__.removeprefix("Parametrized")
+        if isinstance(modules[pattern], (*CONV, nn.Linear)):
+            return f"{pattern} is a {kind} whose weight is computed, shared or complex, so nothing of it is pruned"
+        inside = sorted(_fitting(pattern, rows) - {pattern})
+        if inside:
+            return f"{pattern} is a {kind} without a conv or linear layer: it holds {shortened(inside)}"
+        own = any(True for _ in modules[pattern].parameters())
+        return (
+            f"{pattern} is a {kind}, no conv or linear layer" if own else f"{pattern} is a {kind}, without parameters"
+        )
+    if pattern in rows:
+        return f"{pattern} is a parameter that belongs to no conv or linear layer"
+    others = [name for name in rows if name in _fitting(pattern, rows)]
+    return f"{pattern} means {shortened(others)}, no conv or linear layer" if others else ""
 
 
 def choose_unfrozen(state: State, patterns: Iterable[str], what: str) -> Chosen:
@@ -91,6 +100,13 @@ def choose_unfrozen(state: State, patterns: Iterable[str], what: str) -> Chosen:
         raise BenchError(f"nothing to {what}: every layer that was named is frozen; unfreeze some first")
     remarks = (f"left out, frozen: {shortened(frozen)}",) if frozen else ()
     return Chosen(rest, chosen.literal, chosen.prunable, remarks)
+
+
+def refuse_endless(parameters: Mapping[str, Tensor], why: str) -> None:
+    """Raise `BenchError` where one of these, by name, has an entry that is NaN or infinite."""
+    endless = [name for name, values in parameters.items() if not bool(values.isfinite().all())]
+    if endless:
+        raise BenchError(f"{shortened(endless)}: not finite (NaN or inf), so {why}; undo to before that")
 
 
 def amounts_of(operation: Prune, state: State, chosen: Chosen) -> dict[str, float]:

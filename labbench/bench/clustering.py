@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from labbench.bench import surgery
-from labbench.bench.choice import Chosen, checked_options, choose_unfrozen, matching, shortened
+from labbench.bench.choice import Chosen, checked_options, choose_unfrozen, matching, refuse_endless, shortened
 from labbench.bench.clusterings import CLUSTERINGS
 from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.measure import unique_filters
 from labbench.bench.state import State, weight_of
 from labbench.session.check import listed, meant
 from labbench.session.events import Progress
-from labbench.session.operations import Cluster
+from labbench.session.operations import Cluster, percent
 
 
 def cluster(
@@ -25,9 +25,9 @@ def cluster(
     method = _method_of(operation)
     options = checked_options(method.share, operation.options, operation.method)
     chosen = choose_unfrozen(state, operation.layers, "cluster")
-    wanted = _wanted(operation, chosen)
+    wanted = _wanted(operation, state, chosen)
     answers = [layer.name for layer in state.layers if layer.prunable][-1]
-    remarks, untied = list(chosen.remarks), list[str]()
+    remarks, untied, shared_away = list(chosen.remarks), list[str](), list[str]()
     model = state.copy_model()
     masks, values, clusters, last = dict(state.masks), dict(state.values), dict(state.clusters), dict(state.last)
     done = 0
@@ -39,8 +39,7 @@ def cluster(
             remarks.append(f"left out: the rows of {name} are the classes")
             continue
         weight = weight_of(model, name)
-        if not bool(weight.isfinite().all()):
-            raise BenchError(f"weights of {name} are not finite, so nothing is near to them: undo to before that")
+        refuse_endless({f"{name}.weight": weight}, "nothing is near to them")
         filters, distinct = len(weight), unique_filters(weight.detach())
         k = wanted[name] or max(1, round(operation.fraction * filters))
         if k >= distinct:
@@ -50,6 +49,9 @@ def cluster(
             remarks.append(f"left as it is: {why}")
             continue
         shared, labels = surgery.share_filters(weight, method.share, k, operation.seed, options)
+        zeros, left = (int((values == 0).count_nonzero()) for values in (weight, shared))
+        if left < zeros:
+            shared_away.append(f"{name} {percent(zeros / weight.numel())} → {percent(left / weight.numel())}")
         with torch.no_grad():
             weight.copy_(shared)
         clusters.pop(name, None)
@@ -65,6 +67,9 @@ def cluster(
         done += 1
     if not done:
         raise BenchError(f"nothing to cluster in {listed(operation.layers)}: {'; '.join(remarks)}")
+    if shared_away:
+        lost = "zeros are lost where the mean of a cluster is not zero; held are those that are left"
+        remarks.append(f"{lost}: {shortened(shared_away)}")
     if untied:
         remarks.append(f"not equal, so finetuning does not tie them: {shortened(untied)}; freeze what shall stay")
     made = replace(state, model=model, masks=masks, values=values, clusters=clusters, last=last, accuracy={})
@@ -78,11 +83,12 @@ def _method_of(operation: Cluster) -> ModuleType:
     return CLUSTERINGS[operation.method]
 
 
-def _wanted(operation: Cluster, chosen: Chosen) -> Mapping[str, int]:
+def _wanted(operation: Cluster, state: State, chosen: Chosen) -> Mapping[str, int]:
     """The number of clusters for each layer, 0 where the fraction says it. Of several patterns the last counts."""
     wanted = dict.fromkeys(chosen.layers, operation.k)
+    names = [layer.name for layer in state.layers if layer.prunable]
     for pattern, k in operation.ks.items():
-        wanted |= {name: k for name in matching(pattern, sorted(chosen.prunable)) if name in wanted}
+        wanted |= {name: k for name in matching(pattern, names, state) if name in wanted}
     return wanted
 
 

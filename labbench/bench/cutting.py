@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from labbench.bench import surgery
 from labbench.bench.centroids import compact
-from labbench.bench.choice import Chosen, amounts_of, checked_options, shortened
+from labbench.bench.choice import Chosen, amounts_of, checked_options, refuse_endless, shortened
 from labbench.bench.cut_remarks import coupled, left, missed, nothing, size
 from labbench.bench.errors import BenchError, NothingLeft, Stopped
 from labbench.bench.graph import Graph, Group, Uncuttable, refuse_shared
@@ -20,7 +20,7 @@ from labbench.bench.loss_gradients import Gradients
 from labbench.bench.methods import METHODS, function_of
 from labbench.bench.plans import Count, Plan, counts_of
 from labbench.bench.recorded import check_layers, numbers_of, units_of
-from labbench.bench.state import Kept, State, weight_of
+from labbench.bench.state import Kept, State, trainable, weight_of
 from labbench.bench.twin import check_twin, sound
 from labbench.session.events import Progress
 from labbench.session.operations import Prune, percent
@@ -53,7 +53,8 @@ def cut(
     if hasattr(method, "keep") and operation.scope == "global":
         raise BenchError(f"{operation.method} counts in each layer: its scope must be layer, not global")
     before = state.copy_model().to(torch.device("cpu"))
-    _refuse_endless(before, chosen)
+    refuse_endless({f"{n}.weight": weight_of(before, n) for n in chosen.layers}, "nothing ranks them")
+    refuse_endless(dict(before.named_parameters()), "no answer can be compared with that of the cut network")
     graph = Graph(copy.deepcopy(before), state.data.shape, stopped)
     if gradients is not None:
         _replace_by_salience(graph.model, method, gradients)
@@ -145,12 +146,6 @@ def _gone(going: Iterable[tuple[Plan, list[int]]]) -> surgery.Gone:
     for plan, units in going:
         gone |= _merged(gone, plan.group.without(units))
     return gone
-
-
-def _refuse_endless(model: nn.Module, chosen: Chosen) -> None:
-    endless = [n for n in chosen.layers if not bool(weight_of(model, n).isfinite().all())]
-    if endless:
-        raise BenchError(f"weights of {shortened(endless)} are not finite, so nothing ranks them: undo to before that")
 
 
 def _replace_by_salience(model: nn.Module, method: ModuleType, gradients: Gradients) -> None:
@@ -257,7 +252,7 @@ def _smaller(state: State, model: nn.Module, gone: surgery.Gone, words: Mapping[
     touched = [name for name, (outputs, _) in gone.items() if outputs and name in prunable]
     return replace(
         state,
-        model=model.to(state.device).eval().requires_grad_(True),
+        model=trainable(model.to(state.device).eval()),
         kept=kept,
         masks=masks,
         values=values,

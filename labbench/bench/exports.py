@@ -2,6 +2,7 @@
 program is run once, and must answer as the bench's model does, before it takes its place on disk."""
 
 import importlib.util
+import re
 import warnings
 import zlib
 from collections.abc import Callable
@@ -12,9 +13,9 @@ from msgspec.structs import replace as with_fields
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from labbench.bench import checkpoints, loading
+from labbench.bench import checkpoints, loading, torch_file
 from labbench.bench.checkpoints import RECORD, record_of, replacing, save
-from labbench.bench.errors import BenchError
+from labbench.bench.errors import BenchError, clipped
 from labbench.bench.state import Data, State
 from labbench.session.check import listed
 from labbench.session.events import EXPORT_FORMATS, Exported
@@ -26,6 +27,7 @@ IMAGES = 4  # other than the 2 that are traced: the batch dimension is dynamic
 FLOAT = 4  # bytes
 CHUNK = 2**20
 GZIP = 31  # what zlib calls the format of gzip
+COLORS = re.compile(r"\x1b\[[0-9;]*m")
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -101,11 +103,11 @@ def _traced(model: nn.Module, state: State) -> ExportedProgram:
     try:
         return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     except Exception as error:  # whatever a tracer stumbles over in a foreign model
-        raise BenchError(f"torch.export cannot trace this model: {_first_line(error)}") from error
+        raise BenchError(f"torch.export cannot trace this model: {_why(error)}") from error
 
 
 def _write_program(program: ExportedProgram, record: str, path: Path) -> None:
-    torch.export.save(program, path, extra_files={RECORD: record})
+    torch_file.written(path, lambda file: torch.export.save(program, file, extra_files={RECORD: record}))
 
 
 def _program(path: Path) -> Callable[[Tensor], Tensor]:
@@ -116,7 +118,7 @@ def _write_onnx(program: ExportedProgram, record: str, path: Path) -> None:
     try:
         graph = torch.onnx.export(program, input_names=["images"], output_names=["logits"], dynamo=True, verbose=False)
     except Exception as error:  # an operator that ONNX does not have, and whatever else
-        raise BenchError(f"torch.onnx cannot export this model: {_first_line(error)}") from error
+        raise BenchError(f"torch.onnx cannot export this model: {_why(error)}") from error
     assert graph is not None
     graph.model.metadata_props[RECORD] = record
     graph.save(path, external_data=False)
@@ -128,7 +130,10 @@ def _onnx(path: Path) -> Callable[[Tensor], Tensor]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # an operator that it has not, in this type
+        raise BenchError(f"onnxruntime cannot run the written program: {_why(error)}; nothing is kept") from error
     return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
@@ -140,7 +145,12 @@ def _deviation(model: nn.Module, answer: Callable[[Tensor], Tensor], state: Stat
     images = state.data.normalized(state.data.on(torch.device("cpu"))["validation"][0][:IMAGES])
     with torch.no_grad():
         expected = model(images)
-        difference = (answer(images) - expected).abs().max() / expected.abs().max().clamp_min(1)
+        try:
+            difference = (answer(images) - expected).abs().max() / expected.abs().max().clamp_min(1)
+        except Exception as error:  # what was traced for two images need not run for more
+            raise BenchError(f"the written program does not run: {_why(error)}; nothing is kept") from error
+        if not torch.equal(model(images), expected):
+            raise BenchError("the model answers at random, in eval mode too, so no program can be compared with it")
     if not difference <= TOLERANCE:
         raise BenchError(
             f"the written program answers differently from the model, by {difference:.1e}; nothing is kept"
@@ -163,6 +173,9 @@ def _require(packages: tuple[str, ...]) -> None:
         raise BenchError(f"an .onnx file needs {listed(missing)}: pip install 'labbench[onnx]'")
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+def _why(error: BaseException) -> str:
+    """The reason that lies deepest, in one line of plain text: exporters wrap it in advice and in colors."""
+    while error.__cause__:
+        error = error.__cause__
+    lines = [line.strip() for line in COLORS.sub("", str(error)).splitlines() if line.strip()]
+    return clipped(lines[0]) if lines else type(error).__name__

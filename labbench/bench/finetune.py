@@ -41,7 +41,7 @@ from labbench.bench.run import (
     train_mode,
 )
 from labbench.bench.schedules import lr_factor
-from labbench.bench.state import State, is_frozen, weight_of
+from labbench.bench.state import State, is_frozen, trainable, weight_of
 from labbench.bench.ways import MOST_TRIED, choose, undecided
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Finetune
@@ -455,7 +455,7 @@ def chosen(run: Run, broken: bool) -> tuple[dict[str, Tensor], int]:
 
 def finish(run: Run, kept: int) -> State:
     """The new state. Checks what was promised: zeros are zero, frozen layers are equal to the last bit."""
-    model = run.model.to(run.state.device).to(memory_format=torch.contiguous_format).eval().requires_grad_(True)
+    model = trainable(run.model.to(run.state.device).to(memory_format=torch.contiguous_format).eval())
     as_written(model)
     for parameter in model.parameters():
         if not parameter.isfinite().all():

@@ -1,7 +1,7 @@
 """State dicts as other programs leave them: wrapped in a checkpoint, with prefixes of a wrapper, with the pairs of
 `torch.nn.utils.prune`. What was undone is told."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,9 +36,9 @@ def unwrapped(content: Any) -> Any:
 def plain(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Plain:
     """The tensors of a file as a model with the state_dict `expected` names them.
 
-    A prefix is stripped when all carry it; weight_orig · weight_mask becomes weight (`torch.nn.utils.prune`); a
-    missing num_batches_tracked (torch before 0.4.1) is taken from the model. Raises `BenchError` for a mask of another
-    shape than what it masks.
+    A prefix is stripped when all carry it and the model has it not; weight_orig · weight_mask becomes weight
+    (`torch.nn.utils.prune`); a missing num_batches_tracked (torch before 0.4.1) is taken from the model. Raises
+    `BenchError` for a mask of another shape than what it masks.
     """
     named, stripped = _stripped(tensors, expected)
     folded, masks = _folded(named)
@@ -57,13 +57,29 @@ def plain(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Plai
 
 
 def _stripped(tensors: Mapping[str, Tensor], expected: Collection[str]) -> tuple[dict[str, Tensor], list[str]]:
+    """Without the prefixes that all names carry, where the model has them not: those of a wrapper that is known, and
+    any other that stands before names of the model."""
     named, remarks = dict(tensors), []
-    while prefix := next((prefix for prefix in PREFIXES if _all_carry(prefix, named)), None):
-        if _all_carry(prefix, expected):
+    while (prefix := _common(named)) and not _all_carry(prefix, expected):
+        if prefix not in PREFIXES and not any(end in expected for name in named for end in _ends(name)):
             break
         named = {name.removeprefix(prefix): tensor for name, tensor in named.items()}
-        remarks.append(f"stripped the prefix {prefix} of {PREFIXES[prefix]}")
+        remarks.append(f"stripped the prefix {prefix}" + (f" of {PREFIXES[prefix]}" if prefix in PREFIXES else ""))
     return named, remarks
+
+
+def _common(names: Collection[str]) -> str:
+    """The first part of the names, with its point, where they all have the same; else empty."""
+    part, point, _ = next(iter(names), "").partition(".")
+    return part + point if point and _all_carry(part + point, names) else ""
+
+
+def _ends(name: str) -> Iterator[str]:
+    """What is left of a name behind each of its points."""
+    name = name.removesuffix("_orig")
+    while point := name.partition(".")[1]:
+        name = name.partition(point)[2]
+        yield name
 
 
 def _all_carry(prefix: str, names: Collection[str]) -> bool:

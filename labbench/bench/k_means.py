@@ -10,6 +10,8 @@ from msgspec import Meta
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from labbench.bench.errors import breathe
+
 Solver: TypeAlias = Annotated[
     Literal["gram", "scikit-learn"],
     Meta(description="gram: ten starts and exchanges, from the filters' distances; scikit-learn: one start, as before"),
@@ -19,6 +21,7 @@ STARTS = 10  # as many as scikit-learn's n_init=10
 ROUNDS = 300  # as scikit-learn's max_iter
 BATCH = 2**22  # starts are followed together as long as starts × clusters × vectors is no more: 32 MB
 EXCHANGED = 2**15  # exchanges go on from so many of the best starts that this times is clusters × vectors
+WIDEST = 8192  # vectors: more would take gigabytes for the distances between all
 BLOCK = 128  # rows of the matrix of products at a time: the half above the diagonal is never computed
 ROUNDING = 1e-13  # of the largest distance: what a move gains beyond that is no rounding
 
@@ -47,7 +50,7 @@ def k_means(vectors: Tensor, k: int, seed: int, solver: Solver) -> Clusters:
     """Clusters of vectors (n × length, of which k or more differ), on their device."""
     if solver == "scikit-learn":
         return by_scikit_learn(vectors, k, seed)
-    return by_distances(vectors, k, seed)
+    return by_distances(vectors, k, seed) if len(vectors) <= WIDEST else by_vectors(vectors, k, seed)
 
 
 def by_scikit_learn(vectors: Tensor, k: int, seed: int) -> Clusters:
@@ -83,12 +86,49 @@ def by_distances(vectors: Tensor, k: int, seed: int) -> Clusters:
     return _filled(exchanged[least], away[least], k)
 
 
+def by_vectors(vectors: Tensor, k: int, seed: int) -> Clusters:
+    """Clusters of more vectors than memory holds the distances between: k-means++ and Lloyd, from one start."""
+    points = vectors.double()
+    chances = torch.rand(k, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu").tolist()
+    centers = points.new_empty(k, points.shape[1])
+    away = points.new_full((len(points),), 1.0)
+    for number, chance in enumerate(chances):
+        breathe()
+        reached = away.cumsum(0)
+        place = int(torch.searchsorted(reached, chance * reached[-1], right=True).clamp_max_(len(points) - 1))
+        centers[number] = points[place]
+        nearer = (points - points[place]).square_().sum(1)
+        away = nearer if number == 0 else torch.minimum(away, nearer)
+    labels = torch.full((len(points),), -1, device=points.device)
+    for _ in range(ROUNDS):
+        away, found = _nearest(points, centers)
+        if torch.equal(found, labels):
+            break
+        labels = found
+        sums = torch.zeros_like(centers).index_add_(0, labels, points)
+        sizes = labels.bincount(minlength=k)[:, None]
+        centers = torch.where(sizes > 0, sums / sizes.clamp_min(1), centers)
+    return _filled(labels, away, k)
+
+
+def _nearest(points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
+    """The squared distance of each point from the nearest center, and its number; few points at a time."""
+    lengths = centers.square().sum(1)
+    found = []
+    for part in points.split(max(1, BATCH // len(centers))):
+        breathe()
+        found.append(torch.addmm(lengths, part, centers.T, alpha=-2).min(1))
+    least, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return (least + points.square().sum(1)).clamp_min_(0), labels
+
+
 def squared_distances(vectors: Tensor) -> Tensor:
     """Between all vectors, n × n in float64: symmetric, and zero on the diagonal."""
     centered = vectors.to(torch.float64, copy=True)
     centered -= centered.mean(0)
     products = centered.new_empty(len(centered), len(centered))
     for first in range(0, len(centered), BLOCK):
+        breathe()
         torch.mm(centered[first:], centered[first : first + BLOCK].T, out=products[first:, first : first + BLOCK])
     lengths = products.diagonal().clone()
     half = products.mul_(-2).add_(lengths).add_(lengths[:, None]).clamp_min_(0).tril_(-1)
@@ -105,6 +145,7 @@ def _starts(squares: Tensor, k: int, seed: int) -> Tensor:
     nearest = squares[chosen]
     labels = torch.zeros_like(nearest, dtype=torch.long)
     for number in range(1, k):
+        breathe()
         reached = nearest.cumsum(1)
         drawn = torch.searchsorted(reached, chances[number] * reached[:, -1:], right=True)
         left = squares[drawn.clamp_max_(len(squares) - 1)]
@@ -117,6 +158,7 @@ def _starts(squares: Tensor, k: int, seed: int) -> Tensor:
 
 def _around(squares: Tensor, k: int, labels: Tensor) -> Around:
     """Distances from the centroids of these clusters (starts × n)."""
+    breathe()
     starts, count = labels.shape
     clusters = (labels + k * torch.arange(starts, device=labels.device)[:, None]).flatten()
     sizes = clusters.bincount(minlength=starts * k)

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from labbench.bench.copies import seeded
 from labbench.bench.errors import Stopped, never
-from labbench.bench.state import Data, Layer, State, trace_layers
+from labbench.bench.state import Data, Layer, State, numbers_in, trace_layers
 from labbench.session.events import Progress, Sparsity
 from labbench.session.figures import distinct_weights
 from labbench.session.snapshot import Accuracy, LayerRow, Snapshot, Total
@@ -17,11 +18,13 @@ from labbench.session.snapshot import Accuracy, LayerRow, Snapshot, Total
 EVALUATION_BATCH = 256
 HISTOGRAM_BINS = 24
 HASH_SEED = 1_000_003
+RANDOM_SEED = 0
 
 
 def measured(state: State, split: str, report: Callable[[Progress], None], stopped: Callable[[], bool]) -> State:
     """The state with its accuracy on a split. Raises `Stopped`."""
-    accuracy = evaluate(state.model, state.data, state.device, split, report, stopped)
+    with seeded(state.device, RANDOM_SEED):  # of a model that is random in eval mode
+        accuracy = evaluate(state.model, state.data, state.device, split, report, stopped)
     return replace(state, accuracy={**state.accuracy, split: accuracy})
 
 
@@ -107,8 +110,8 @@ def snapshot(state: State, *, final: bool = True) -> Snapshot:
         ),
         whole=Total(
             loaded=sum(layer.parameters for layer in state.layers),
-            now=sum(p.numel() for p in state.model.parameters()),
-            nonzero=sum(int(p.count_nonzero()) for p in effective_parameters(state.model)),
+            now=sum(map(numbers_in, state.model.parameters())),
+            nonzero=sum(int(_real(p).count_nonzero()) for p in effective_parameters(state.model)),
         ),
         unique=sum(distinct_weights(r) for r in prunable),
         macs=sum(r.macs for r in rows),
@@ -129,7 +132,7 @@ def row(state: State, loaded: Layer, now: Layer) -> LayerRow:
         weights_loaded=loaded.weights,
         nonzero=0,
         prunable=loaded.prunable,
-        masked=loaded.name in state.masks,
+        masked=loaded.name in state.masks and not bool(state.masks[loaded.name].all()),
         channels=now.channels,
         channels_loaded=loaded.channels,
         inputs=now.inputs,
@@ -162,6 +165,11 @@ def row(state: State, loaded: Layer, now: Layer) -> LayerRow:
             "limit": limit,
         }
     )
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """The real numbers that a tensor holds."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def _zeros(alive: Tensor) -> int:
@@ -225,6 +233,7 @@ def fingerprint(state: State) -> str:
     }
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
+        numbers = _real(tensors[name].detach()).cpu().reshape(-1)
+        digest.update(numbers.view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
     digest.update(" ".join(sorted(state.frozen)).encode())
     return digest.hexdigest()

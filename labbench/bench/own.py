@@ -1,7 +1,6 @@
 """Models of one's own: imports the factory that a name such as `net.py:build` stands for, calls it, and tries what it
 gives. Nothing is imported whose name was not trusted first, by the person at this machine."""
 
-import copy
 import hashlib
 import importlib
 import importlib.util
@@ -12,20 +11,27 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from labbench.bench.copies import check_copies, copied, is_random
 from labbench.bench.errors import BenchError
+from labbench.bench.state import trainable
 from labbench.session.check import listed, meant
 from labbench.session.operations import Load, Value
 from labbench.session.own import place_of, problem_of
 
 SIDE = 28  # smaller images are resized to this, as for the LeNets; the option `side` says otherwise
 LARGEST_SIDE = 1024
-TRIAL_IMAGES, TRIAL_SEED = 2, 1
+TRIAL_IMAGES, COPIED_IMAGES, TRIAL_SEED = 2, 4, 1
+NARROW = (torch.float16, torch.bfloat16)
+RANDOM = (
+    "the model answers at random, in eval mode too (F.dropout without training=self.training?): each accuracy is one "
+    "draw, and cuts and exports cannot be checked"
+)
 FAULTS = (Exception, SystemExit)
 """What code of the user's may raise without ending the worker."""
 CLASSES = ("num_classes", "classes")
@@ -95,7 +101,7 @@ class Prepared:
     ) -> None:
         self.model, self.factory, self.options, self.side, self.code = model, factory, options, side, code
 
-    def build(self, shape: tuple[int, ...], classes: int, device: torch.device) -> nn.Module:
+    def build(self, shape: tuple[int, ...], classes: int, device: torch.device) -> "Built":
         """A new model in eval mode on the device that turns N×C×H×W into logits N×classes, tried in both modes.
 
         The random numbers are the caller's to seed. Raises `BenchError`.
@@ -106,17 +112,54 @@ class Prepared:
         if not isinstance(made, nn.Module):
             raise BenchError(f"{self.model} gave {_kind(made)}, not a torch.nn.Module")
         images = f"images of {_words(shape)}"
-        with guarded(f"{self.model} does not run on {images}"):
+        _refuse_programs(self.model, made)
+        narrow = widened(made)
+        here = f", with its {' and '.join(narrow)} made float32" if narrow else ""
+        with guarded(f"{self.model} does not run on {images}{here}"):
             fold_masks(made)
-            made.to(device).eval()
+            made.to(device)
+            if made.train() is not made or made.eval() is not made:
+                raise BenchError(f"{self.model}: its train() gives back something else; end it with return self")
             with torch.no_grad():  # the first pass makes lazy layers
                 _try(self.model, made, shape, classes)
-        with guarded(f"{self.model} does not train on {images}"):
-            _try(self.model, copy.deepcopy(made).train().requires_grad_(True), shape, classes)
         loose = [name for name, value in made.state_dict().items() if not isinstance(value, Tensor)]
         if loose:
             raise BenchError(f"{self.model} keeps what is no tensor in its state_dict: {listed(loose)}")
-        return made
+        several = _images(COPIED_IMAGES, shape, device)
+        with guarded(f"a copy of {self.model} does not run on {images}"):
+            check_copies(self.model, made, several, training=False)
+        with guarded(f"{self.model} does not train on {images}"):
+            _try(self.model, trainable(copied(self.model, made).train()), shape, classes)
+            check_copies(self.model, made, several, training=True)
+        remarks = [f"stored as {' and '.join(narrow)}; float32 from here on"] if narrow else []
+        if is_random(made, _images(TRIAL_IMAGES, shape, device)):
+            remarks.append(RANDOM)
+        return Built(made, tuple(remarks))
+
+
+class Built(NamedTuple):
+    """A model that was made, and remarks."""
+
+    model: nn.Module
+    remarks: tuple[str, ...]
+
+
+def _refuse_programs(name: str, model: nn.Module) -> None:
+    """Raise `BenchError` for what is compiled: its layers cannot be looked into, nor changed."""
+    for module in model.modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise BenchError(f"{name} gave TorchScript, whose layers cannot be changed; return the model before jit")
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None):
+            raise BenchError(f"{name} is compiled, and would not see a change; return the model without torch.compile")
+
+
+def widened(model: nn.Module) -> list[str]:
+    """Make parameters and buffers of 16 bits float32, in place: weights are looked at in float32. Gives their types."""
+    tensors = (*model.parameters(), *model.buffers())
+    found = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors if tensor.dtype in NARROW})
+    if found:
+        model._apply(lambda tensor: tensor.float() if tensor.dtype in NARROW else tensor)
+    return found
 
 
 def fold_masks(model: nn.Module) -> None:
@@ -256,8 +299,7 @@ def _arguments(
 def _try(model: str, module: nn.Module, shape: tuple[int, ...], classes: int) -> None:
     """Raise `BenchError` unless the module, in its mode, turns two random images into logits, and leaves them alone."""
     device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
-    generator = torch.Generator().manual_seed(TRIAL_SEED)
-    x = torch.randn(TRIAL_IMAGES, *shape, generator=generator).to(device)
+    x = _images(TRIAL_IMAGES, shape, device)
     given = x.clone()
     answer = module(given)
     when = "in training, " if module.training else ""
@@ -272,6 +314,10 @@ def _try(model: str, module: nn.Module, shape: tuple[int, ...], classes: int) ->
         raise BenchError(f"{model} changes the images that it is given, in place; write x = x - mean, not x -= mean")
     if module.training and not answer.requires_grad:
         raise BenchError(f"{model} cannot be trained: no gradient reaches its parameters")
+
+
+def _images(count: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(TRIAL_SEED)).to(device)
 
 
 def _words(shape: tuple[int, ...]) -> str:

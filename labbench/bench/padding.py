@@ -1,10 +1,8 @@
 """Layers that were cut to odd widths train as if they had a few more channels, of zeros: kernels are made for multiples
 of 8. The zeros are added to the weights as they are used, so that nothing else of a run knows of them."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labbench.bench.errors import BenchError
-from labbench.bench.forwards import as_written
+from labbench.bench.forwards import as_written, compute_by, has_own_forward
 from labbench.bench.graph import Graph, Group, Uncuttable
 from labbench.bench.state import State
 from labbench.bench.surgery import part, widths
@@ -40,7 +38,7 @@ def extras(state: State) -> dict[str, Extra]:
     if not odd:
         return added
     try:
-        graph = Graph(copy.deepcopy(state.model).cpu().float().eval().requires_grad_(True), state.data.shape)
+        graph = Graph(state.copy_model().cpu().float(), state.data.shape)
     except BenchError:
         return added
     for name in odd:
@@ -66,6 +64,8 @@ def _fits(group: Group, state: State) -> bool:
 
 
 def _widens(module: nn.Module | Tensor) -> bool:
+    if isinstance(module, nn.Module) and has_own_forward(module):
+        return False
     if isinstance(module, NORMS):
         return module.track_running_stats and module.momentum is not None
     plain = type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros"
@@ -96,7 +96,7 @@ def widen(model: nn.Module, added: Mapping[str, Extra], example: Tensor) -> bool
     for name, extra in added.items():
         module: Any = model.get_submodule(name)
         forward: Any = _norm if isinstance(module, NORMS) else _linear if isinstance(module, nn.Linear) else _conv
-        module.forward = partial(forward, model, module, extra)
+        compute_by(module, forward, model, module, extra)
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

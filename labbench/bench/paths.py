@@ -96,6 +96,8 @@ def connected(state: State) -> dict[str, Tensor]:
     """
     model = copy.deepcopy(state.model).eval()
     for parameter in model.parameters():
+        if not parameter.is_floating_point():
+            continue
         parameter.data = (parameter.data != 0).float()
         parameter.requires_grad_(True)
     with torch.enable_grad(), Paths():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from labbench.bench.forwards import has_own_forward
 from labbench.bench.state import BATCH_NORM
 
 TOLERANCE = 1e-4  # of the answers of both parts against those of the whole, relative, in fp32
@@ -39,6 +40,8 @@ def parted(model: nn.Module, example: Tensor) -> Parted | None:
     Not covered: a network whose forward pass depends on values, and a cut through which more than one tensor goes; of a
     residual block with its first layer frozen alone, that layer is computed with the rest.
     """
+    if has_own_forward(model) or model._forward_hooks or model._forward_pre_hooks:
+        return None  # a graph is of the forward of its class
     try:
         graph = fx.Tracer().trace(model)
     except Exception:  # noqa: BLE001  # whatever tracing stumbles over in a foreign model

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from labbench.bench import surgery
-from labbench.bench.choice import Chosen, amounts_of, checked_options, shortened
+from labbench.bench.choice import Chosen, amounts_of, checked_options, refuse_endless, shortened
 from labbench.bench.errors import BenchError, NothingLeft
 from labbench.bench.methods import METHODS, function_of, has_own_target
 from labbench.bench.state import State, weight_of
@@ -41,6 +41,7 @@ def zero(operation: Prune, state: State, chosen: Chosen) -> tuple[State, tuple[s
     if operation.round_to > 1:
         raise BenchError(f"round_to counts channels: {operation.method} takes single weights, so leave it out")
     weights = {name: state.weight(name).cpu() for name in chosen.layers}  # the same choice on every device
+    refuse_endless({f"{name}.weight": weight for name, weight in weights.items()}, "nothing ranks them")
     alive = {
         n: state.masks[n].cpu() if n in state.masks else torch.ones_like(w, dtype=torch.bool)
         for n, w in weights.items()

@@ -112,7 +112,7 @@ def set_up(operation: Finetune, state: State) -> Run:
     device = device_of(operation, state)
     model = copy.deepcopy(state.model).to(device).to(memory_format=LAYOUTS[operation.layout])
     held = {p for name, p in model.named_parameters(remove_duplicate=False) if is_frozen(name, state.frozen)}
-    trained = [p for p in model.parameters() if p not in held]
+    trained = [p for p in model.parameters() if p not in held and (p.is_floating_point() or p.is_complex())]
     if not trained:
         raise BenchError("nothing to train: every layer is frozen; unfreeze some first")
     model.requires_grad_(False)

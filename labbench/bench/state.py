@@ -2,8 +2,9 @@
 
 import copy
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from labbench.bench.dataset import Images, Splits
 from labbench.bench.paused import Paused
+from labbench.bench.products import Products
 from labbench.session.operations import Load
 from labbench.session.snapshot import Accuracy
 
@@ -132,14 +134,19 @@ class State:
 
     def copy_model(self) -> nn.Module:
         """A copy that may be changed, in eval mode, every parameter trainable."""
-        model = copy.deepcopy(self.model)
-        model.eval().requires_grad_(True)
-        return model
+        return trainable(copy.deepcopy(self.model).eval())
 
 
 def is_frozen(parameter: str, frozen: Collection[str]) -> bool:
     """Whether a parameter or buffer of this name belongs to a frozen layer, or is one."""
     return parameter in frozen or parameter.rpartition(".")[0] in frozen
+
+
+def trainable(model: nn.Module) -> nn.Module:
+    """The model with gradients for every parameter that can have one: whole numbers cannot."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
+    return model
 
 
 def weight_of(model: nn.Module, name: str) -> nn.Parameter:
@@ -148,6 +155,19 @@ def weight_of(model: nn.Module, name: str) -> nn.Parameter:
 
 
 def trace_layers(model: nn.Module, shape: tuple[int, ...], device: torch.device) -> tuple[Layer, ...]:
+    """The layers of `traced`."""
+    return traced(model, shape, device).layers
+
+
+class Traced(NamedTuple):
+    """What a forward pass shows."""
+
+    layers: tuple[Layer, ...]
+    of_features: int
+    """Multiply-accumulates of features with each other, which are no layer's."""
+
+
+def traced(model: nn.Module, shape: tuple[int, ...], device: torch.device) -> Traced:
     """Every layer with parameters in the order of the forward pass, with its MACs for one image of that shape.
 
     A parameter that lies outside the innermost modules is a layer of the kind "other" by its own name. A tensor that
@@ -158,19 +178,18 @@ def trace_layers(model: nn.Module, shape: tuple[int, ...], device: torch.device)
     calls: list[nn.Module] = []
     answers: list[object] = []
     behind: dict[nn.Module, set[nn.Module]] = {}
-    macs: dict[str, int] = {}
+    products = Products(model)
 
     def seen(module: nn.Module, inputs: tuple[object, ...], output: Tensor) -> None:
         if answers and inputs and inputs[0] is answers[-1]:  # not a sum that this is only a part of
             behind.setdefault(calls[-1], set()).add(module)
         answers[:] = [output]
         calls.append(module)
-        macs[names[module]] = macs.get(names[module], 0) + macs_of(module, output)
 
     hooks = [module.register_forward_hook(seen) for module in leaves]
     was_training = model.training
     try:
-        with torch.no_grad():
+        with torch.no_grad(), products.watched():
             model.eval()(torch.zeros(1, *shape, device=device))
     finally:
         model.train(was_training)
@@ -183,19 +202,22 @@ def trace_layers(model: nn.Module, shape: tuple[int, ...], device: torch.device)
         known.update(new.values())
         if new and module in leaves:
             after = behind.get(module, set())
-            layers.append(_layer(names[module], module, new, names, after, macs.get(names[module], 0)))
+            layers.append(_layer(names[module], module, new, names, after))
         else:
             layers += [_bare(f"{names[module]}.{key}".lstrip("."), p) for key, p in new.items()]
-    return tuple(layers)
+    return Traced(_with_macs(layers, products.by_weight), products.of_features)
 
 
-def macs_of(module: nn.Module, output: Tensor) -> int:
-    """Multiply-accumulates of one call: convolutions and linear layers, without biases; others count nothing."""
-    if isinstance(module, CONV):
-        return output[0].numel() * module.weight[0].numel()
-    if isinstance(module, nn.Linear):
-        return output[0].numel() * module.in_features
-    return 0
+def _with_macs(layers: list[Layer], by_weight: Mapping[str, int]) -> tuple[Layer, ...]:
+    """The layers with the MACs of what they own: their weights, or the first of those a weight is computed from."""
+    known = {layer.name: layer for layer in layers}
+    macs: dict[str, int] = {}
+    for name, count in by_weight.items():
+        owner = name if name in known else name.rpartition(".")[0]
+        if owner not in known:
+            owner = next((layer.name for layer in layers if layer.name.startswith(f"{name}.")), "")
+        macs[owner] = macs.get(owner, 0) + count
+    return tuple(replace(layer, macs=macs.get(layer.name, 0)) for layer in layers)
 
 
 def _layer(
@@ -204,10 +226,9 @@ def _layer(
     parameters: Mapping[str, nn.Parameter],
     names: Mapping[nn.Module, str],
     behind: set[nn.Module],
-    macs: int,
 ) -> Layer:
     weight = parameters.get("weight")
-    if weight is None or not weight.dim():  # none, one that is computed from others, or another layer's
+    if weight is None or not weight.dim() or weight.is_complex():  # none, computed from others, or another layer's
         weight = None
     kind = kind_of(module)
     channels = weight.shape[0] if weight is not None else 0
@@ -217,18 +238,22 @@ def _layer(
         name=name,
         kind="other" if weight is None and kind in ("conv", "linear") else kind,
         weights=weight.numel() if weight is not None else 0,
-        parameters=sum(p.numel() for p in parameters.values()),
+        parameters=sum(map(numbers_in, parameters.values())),
         channels=channels,
         inputs=inputs_of(module),
-        macs=macs,
+        macs=0,
         norm=names[norm] if follows and norm else None,
     )
 
 
 def _bare(name: str, parameter: nn.Parameter) -> Layer:
-    return Layer(
-        name=name, kind="other", weights=0, parameters=parameter.numel(), channels=0, inputs=0, macs=0, norm=None
-    )
+    count = numbers_in(parameter)
+    return Layer(name=name, kind="other", weights=0, parameters=count, channels=0, inputs=0, macs=0, norm=None)
+
+
+def numbers_in(tensor: Tensor) -> int:
+    """How many real numbers a tensor holds: a complex one is two."""
+    return 2 * tensor.numel() if tensor.is_complex() else tensor.numel()
 
 
 def kind_of(module: nn.Module) -> str:

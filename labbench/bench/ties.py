@@ -1,12 +1,11 @@
 """What keeps the members of a cluster equal while they train."""
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labbench.bench.centroids import centroids
+from labbench.bench.forwards import compute_by, has_own_forward
 
 UNIQUE_CHANNELS = 64  # narrower convolutions are not faster with fewer filters: what follows costs as much
 UNIQUE_SHARE = 0.5  # nor are those with more distinct filters than this part of all
@@ -51,6 +50,8 @@ def compute_unique(conv: nn.Module, labels: Tensor, mask: Tensor | None) -> bool
     """
     if type(conv) is not nn.Conv2d or conv.groups > 1 or conv.padding_mode != "zeros" or labels.dim() > 1:
         return False
+    if has_own_forward(conv):
+        return False
     members, clusters = (labels[:, None] == labels).int().argmax(1).unique(return_inverse=True)
     if len(labels) < UNIQUE_CHANNELS or len(members) > UNIQUE_SHARE * len(labels):
         return False
@@ -58,7 +59,7 @@ def compute_unique(conv: nn.Module, labels: Tensor, mask: Tensor | None) -> bool
     if not torch.equal(conv.weight, conv.weight[first]) or (mask is not None and not torch.equal(mask, mask[first])):
         return False
     copies = F.one_hot(clusters, len(members)).to(conv.weight.dtype)[:, :, None, None]
-    conv.forward = partial(_unique_forward, conv, members, copies)  # type: ignore[method-assign]
+    compute_by(conv, _unique_forward, conv, members, copies)
     return True
 
 

@@ -134,13 +134,7 @@ def other_code(recorded: Sequence[Operation], changes: Sequence[Operation], step
 def as_counted_then(old: Snapshot, new: Snapshot) -> Snapshot:
     """The new snapshot without the figures that an older recording does not have."""
     then = {row.name: row for row in old.rows}
-    rows = [
-        msgspec.structs.replace(
-            row,
-            **{name: None for name in LATER if row.name in then and getattr(then[row.name], name) is None},
-        )
-        for row in new.rows
-    ]
+    rows = [_row_as_counted_then(then[row.name], row) if row.name in then else row for row in new.rows]
     accuracy = {
         split: msgspec.structs.replace(found, top5=None)
         if split in old.accuracy and old.accuracy[split].top5 is None
@@ -148,6 +142,12 @@ def as_counted_then(old: Snapshot, new: Snapshot) -> Snapshot:
         for split, found in new.accuracy.items()
     }
     return msgspec.structs.replace(new, rows=tuple(rows), accuracy=accuracy)
+
+
+def _row_as_counted_then(old: LayerRow, new: LayerRow) -> LayerRow:
+    unknown = {name: None for name in LATER if getattr(old, name) is None}
+    masked = new.masked or (old.masked and new.nonzero == new.weights)  # once, a layer was called so that holds nothing
+    return msgspec.structs.replace(new, **unknown, masked=masked)
 
 
 def band(accuracy: Accuracy, spread: Spread | None = None) -> float:

@@ -136,7 +136,7 @@ class Unprune(Operation, frozen=True):
 class Cluster(Operation, frozen=True):
     """Share filters: in each layer every filter becomes its cluster's centroid"""
 
-    layers: LayerNames
+    layers: LayerNames = ("*",)
     k: Annotated[int, Meta(ge=0, description="distinct filters that remain in each layer; 0: use the fraction")] = 0
     fraction: Annotated[
         float, Meta(gt=0, le=1, description="distinct filters that remain, as a fraction of a layer's filters")

@@ -64,8 +64,8 @@ class LayerRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def macs_nonzero(self) -> int:
-        """The MACs of the weights that are not zero: each weight takes part in equally many."""
-        return self.macs // self.weights * self.nonzero if self.weights else 0
+        """The MACs of the weights that are not zero: each takes part in equally many. All where no weight is known."""
+        return self.macs // self.weights * self.nonzero if self.weights else self.macs
 
 
 class Total(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

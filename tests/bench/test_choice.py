@@ -44,7 +44,9 @@ def test_what_was_named_in_full_is_known_apart_from_what_a_glob_matched(small: S
 
 def test_norms_are_layers_only_where_they_are_asked_for(small: Small) -> None:
     assert choose(small(), ("bn1",), norms=True).layers == ("bn1",)
-    with pytest.raises(BenchError, match="bn1 is a BatchNorm2d; only conv and linear layers"):
+    with pytest.raises(
+        BenchError, match="bn1 is a BatchNorm2d, no conv or linear layer; the layers that can be meant here are conv1"
+    ):
         choose(small(), ("bn1",))
 
 

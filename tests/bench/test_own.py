@@ -198,7 +198,10 @@ def test_a_transformer_is_worked_on_and_what_cannot_be_cut_says_why() -> None:
     bench = Bench(model)
     applied = bench.load(model)
     state = applied.state
-    assert applied.remarks == ("frozen, because the model itself holds them fixed: place",)
+    assert applied.remarks == (
+        "MACs leave out 9,248 of features with each other, as in attention",
+        "frozen, because the model itself holds them fixed: place",
+    )
     found = kinds(state)
     assert {found[name] for name in ("token", "place", "block.self_attn.in_proj_weight")} == {"other"}
     assert found["block.self_attn.out_proj"] == "linear" and found["block.norm1"] == "norm"

@@ -70,7 +70,7 @@ def test_every_operation_has_a_title_and_every_knob_an_explanation() -> None:
         ({"op": "cluster", "layers": ["a"], "k": 2**64}, "k must be a whole number from 0"),
         ({"op": "cluster", "layers": ["a"], "k": 2.0}, "k must be a whole number from 0"),
         ({"op": "cluster", "layers": ["a"], "fraction": 0}, "fraction must be a number above 0 to 1, not 0"),
-        ({"op": "cluster"}, "cluster needs the key 'layers': layers by name or glob"),
+        ({"op": "name"}, "name needs the key"),
         ({"op": "finetune", "milestones": [1, "2"]}, "milestones must be a list of whole numbers"),
         ({"op": "finetune", "momentum": 1}, "momentum must be a number from 0 below 1, not 1"),
         ({"op": "finetune", "augment": 1}, "augment must be true or false, not 1"),

@@ -4,6 +4,8 @@ import torch
 import torch_pruning as tp
 from torch import Tensor
 
+from labbench.bench.errors import breathe
+
 GRANULARITY = "filter"
 
 
@@ -20,7 +22,16 @@ def score(group: tp.dependency.Group, generator: torch.Generator) -> Tensor:
     for item in group.items:
         if item.dep.handler in removes_filters:
             filters = item.dep.layer.weight.detach()[list(item.idxs)].flatten(1).double()
-            distances = torch.stack([(filters - one).norm(dim=1).sum() for one in filters])
+            distances = _distances(filters)
             total.index_add_(0, torch.tensor([int(n) for n in item.root_idxs]), distances / distances.mean())
             layers += 1
     return (total / layers).float()
+
+
+def _distances(filters: Tensor) -> Tensor:
+    """The sum of the distances of each filter from all; written in one place, or each holds memory behind it."""
+    sums = filters.new_empty(len(filters))
+    for number, one in enumerate(filters):
+        breathe()
+        sums[number] = (filters - one).norm(dim=1).sum()
+    return sums

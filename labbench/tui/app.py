@@ -26,6 +26,7 @@ from labbench.client import worker_command
 from labbench.session.catalogue import shipped
 from labbench.session.events import (
     AnyRequest,
+    Died,
     Exported,
     Finished,
     Grouped,
@@ -266,6 +267,8 @@ class LabbenchApp(App[None]):
                     self.desk.take(event)
                     if isinstance(event, Ready):
                         self._take_ready(event)
+                    elif isinstance(event, Died):
+                        self._lose_preview(event.error)
                     elif isinstance(event, Finished) and event.seconds >= LONG:
                         self.bell()
             if self.link.gone:
@@ -326,6 +329,12 @@ class LabbenchApp(App[None]):
 
         if isinstance(self.screen, OperationForm):
             self.screen.show_preview(event)
+
+    def _lose_preview(self, why: str) -> None:
+        from labbench.tui.screens.form import OperationForm
+
+        if isinstance(self.screen, OperationForm):
+            self.screen.lose_preview(f"no preview: {why}")
 
     # player
 

@@ -467,6 +467,17 @@ async def test_a_preview_shows_what_changes_before_and_after(size):
         await until(pilot, lambda: "3 other layers as before" in seen(app))
 
 
+async def test_what_a_preview_remarks_is_in_sight_on_a_small_terminal():
+    screen = form("cluster", layers=("*",))
+    app = Host(screen)
+    remark = "conv1 was pruned: its zeros are not held any more, 90 % of it becomes 2.9 %"
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        rows = tuple(msgspec.structs.replace(row, filters_unique=3, clusters=3) for row in ROWS)
+        screen.show_preview(Previewed(operation=app.asked[0], snapshot=snapshot(rows), remarks=(remark,)))
+        await until(pilot, lambda: remark in " ".join(seen(app).replace("│", " ").split()))
+
+
 async def test_a_preview_is_laid_out_anew_for_another_width():
     screen = form("prune")
     app = Host(screen)
@@ -502,17 +513,57 @@ async def test_a_preview_of_a_cut_shows_channels_parameters_and_macs():
     assert "6 → 3" in text
 
 
-async def test_a_preview_is_said_to_be_old_while_a_value_is_wrong_and_is_asked_for_again_after():
+async def test_no_figures_of_other_values_stay_while_a_value_is_wrong_and_it_is_asked_again_after():
     screen = form("prune", layers=("conv1",))
     app = Host(screen)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app.asked)
-        screen.show_preview(Previewed(operation=Prune(), error="the first answer"))
-        await type_in(pilot, "7")
-        await until(pilot, lambda: "preview of the last right values" in seen(app))
+        screen.show_preview(Previewed(operation=Prune(layers=("conv1",)), remarks=("the first answer",)))
+        await until(pilot, lambda: "the first answer" in seen(app))
+        await type_in(pilot, "-7")
+        await until(pilot, lambda: "no preview until every field is right" in seen(app))
+        assert "the first answer" not in seen(app)
         await fill(pilot, screen, "amount", "0.5")
         await until(pilot, lambda: len(app.asked) == 2)
-        assert "preview …" in seen(app)
+        assert "preview …" in seen(app) and "the first answer" not in seen(app)
+
+
+@pytest.mark.parametrize("answer", ["late", "failed", "worker died"])
+async def test_no_figures_of_another_method_are_shown(answer):
+    screen = form("prune", layers=("conv1",))
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        first = app.asked[0]
+        screen.show_preview(Previewed(operation=first, remarks=("figures of magnitude",)))
+        await until(pilot, lambda: "figures of magnitude" in seen(app))
+        field(screen, "method").take_focus()
+        await pilot.press("right")
+        await until(pilot, lambda: "figures of magnitude" not in seen(app))
+        assert "preview …" in seen(app) and "tried on a copy" in seen(app)
+        await until(pilot, lambda: len(app.asked) == 2)
+        if answer == "late":  # the answer to what is no longer asked
+            screen.show_preview(Previewed(operation=first, remarks=("figures of magnitude",)))
+            await pilot.pause()
+            assert "preview …" in seen(app)
+        elif answer == "failed":
+            screen.show_preview(Previewed(operation=app.asked[1], error="conv1 has no filters to rank"))
+            await until(pilot, lambda: "✗ conv1 has no filters to rank" in seen(app))
+        else:
+            screen.lose_preview("no preview: the worker died")
+            await until(pilot, lambda: "✗ no preview: the worker died" in seen(app))
+        assert "figures of magnitude" not in seen(app)
+
+
+async def test_values_that_come_back_are_previewed_again():
+    screen = form("prune", layers=("conv1",))
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        field(screen, "scope").take_focus()
+        await pilot.press("right", "left")
+        await until(pilot, lambda: len(app.asked) == 2)
+        assert app.asked[1] == app.asked[0]
 
 
 async def test_a_refused_preview_shows_the_reason():

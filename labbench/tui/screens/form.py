@@ -176,12 +176,19 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         return None if any(field.problem for field in self._fields()) else self._formed()[0]
 
     def show_preview(self, event: Previewed) -> None:
-        """Show what the worker answered to `Changed`."""
+        """Show what the worker answered to `Changed`, unless it was about other values than those that stand here."""
+        if event.operation != self._announced:
+            return
         try:
             panel = self.query_one(PreviewPanel)
         except NoMatches:
             return  # an answer that came before the form was drawn, or after it went
         panel.draw(partial(preview.previewed, self._snapshot, event))
+
+    def lose_preview(self, why: str) -> None:
+        """Say that no answer comes any more."""
+        if self._announced is not None and self._entry.name in PREVIEWED:
+            self.show_preview(Previewed(operation=self._announced, error=why))
 
     def action_submit(self) -> None:
         """Dismiss with the operation; with something wrong, go to it instead."""
@@ -228,21 +235,22 @@ class OperationForm(ModalScreen[AnyOperation | None]):
             await options.remove_children()
             await options.mount_all(self._option_fields(str(event.field.value)))
         self._settle()
-        if self._timer:
-            self._timer.stop()
-        self._timer = self.set_timer(PAUSE, self._announce)
+        self._announce(PAUSE)
 
-    def _announce(self) -> None:
+    def _announce(self, pause: float = 0.01) -> None:
+        """With other values, drop what was said of the ones before, and after a pause ask for a preview of these."""
         operation = self.operation
         if operation is not None and operation == self._announced:
             return
         self._announced = operation
+        if self._timer:
+            self._timer.stop()
         panel = self.query_one(PreviewPanel)
         if operation is None:
-            panel.wait("preview of the last right values")
+            panel.say(Content.styled("no preview until every field is right", "$text-muted"))
         elif self._entry.name in PREVIEWED:
             panel.wait()
-            self.post_message(self.Changed(operation))
+            self._timer = self.set_timer(pause, partial(self.post_message, self.Changed(operation)))
         else:
             panel.say(preview.promise(operation, self._snapshot, self._catalogue), "what will be done")
 

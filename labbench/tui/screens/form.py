@@ -166,7 +166,10 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         fields = list(self._fields())
         if fields:
             amount = next((field for field in fields if field.knob.name in ("amount", "k", "epochs")), None)
-            first = amount if amount and self._last.get("layers") else fields[0]
+            planned = next((field for field in fields if field.knob.kind in ("map", "counts") and field.value), None)
+            first = planned or (amount if amount and self._last.get("layers") else fields[0])
+            for advanced in self.query(Advanced):
+                advanced.reveal(first)
             first.take_focus()
         self._announce()
 
@@ -202,7 +205,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         if wrong:
             for advanced in self.query(Advanced):
                 advanced.reveal(wrong)
-            wrong.take_focus()
+            wrong.attend()
         self.app.bell()
 
     def action_cancel(self) -> None:
@@ -213,7 +216,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         """Show or hide the rarely used fields."""
         for advanced in self.query(Advanced):
             if advanced.display:
-                advanced.action_turn()
+                advanced.turn()
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:
@@ -351,7 +354,8 @@ class OperationForm(ModalScreen[AnyOperation | None]):
             if not found:
                 return f"no layer matches {name}{meant(name, known)}; the layers are {_some(prunable)}", ""
             matched |= found
-        return "", f"{len(matched & set(prunable))} of {words.plural(len(prunable), 'layer')}"
+        meant_now, layers = len(matched & set(prunable)), words.plural(len(prunable), "layer")
+        return "", f"all {layers}" if meant_now == len(prunable) > 1 else f"{meant_now} of {layers}"
 
 
 def _matches(name: str, known: Sequence[str]) -> set[str]:

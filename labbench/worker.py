@@ -165,9 +165,11 @@ class Worker:
             load = operation if isinstance(operation, Load) else state.load if state else None
             own = load.model if load and is_own(load.model) else ""
             said = f"{own}, or labbench with it, failed" if own else "a fault in labbench"
-            self.emit(
-                Failed(error=f"{said} ({reason(error)}); the model is as before", operation=operation, bug=not own)
-            )
+            said = f"{said} ({reason(error)}); the model is as before"
+            if isinstance(request, Preview):  # who asked waits for an answer to just this
+                self.emit(Previewed(operation=request.operation, error=said))
+            else:
+                self.emit(Failed(error=said, operation=operation, bug=not own))
 
     def answer(self, request: AnyRequest) -> None:
         """Do one request that is answered in one event or more. Raises what goes wrong."""

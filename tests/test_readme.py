@@ -21,6 +21,7 @@ from labbench.bench.state import Data
 from labbench.session import recipe
 from labbench.session.events import EXPORT_FORMATS
 from labbench.session.operations import Load, Prune
+from labbench.tui.actions import WHICH, actions_for
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -100,6 +101,34 @@ def test_the_table_of_models_is_that_of_the_catalogue(capsys: pytest.CaptureFixt
     (command, table) = re.findall(r"^<!-- models: labbench (.*) -->\n(.*)^<!-- /models -->$", README, re.M | re.S)[0]
     assert cli.main(command.split()) == 0
     assert table == capsys.readouterr().out
+
+
+def key_rows(heads: int) -> list[tuple[list[str], str]]:
+    """The rows of a table of keys: keys, and what they do. Of its columns `heads` pairs are keys and words."""
+    head = "|" + " key | does |" * heads
+    (table,) = re.findall(rf"^{re.escape(head)}\n\|[-|]+\n((?:\|.*\n)+)", README, flags=re.MULTILINE)
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()]
+    pairs = [(row[place], row[place + 1]) for row in cells for place in range(0, 2 * heads, 2)]
+    return [(re.findall(r"`([^`]+)`", keys), words) for keys, words in pairs]
+
+
+@pytest.mark.parametrize(("mode", "heads"), [("bench", 2), ("player", 1)])
+def test_the_tables_of_keys_agree_with_the_program(mode: str, heads: int) -> None:
+    bound = {action.key: action for action in actions_for(mode)}
+    rows = key_rows(heads)
+    for keys, words in rows:
+        for key in keys:
+            assert key in bound, f"{key} of the README is no key of the {mode}"
+            title = set(re.findall(r"\w{3,}|go", bound[key].title))
+            assert title & set(re.findall(r"\w+", words)), f"{key} does {bound[key].title}, not {words}"
+    told = {key for keys, _ in rows for key in keys}
+    groups = ("Player",) if mode == "player" else ("Operations", "History", "Recipe")
+    assert not [action.key for action in actions_for(mode) if action.group in groups and action.key not in told]
+
+
+def test_the_readme_and_the_help_say_the_one_rule_for_which_layers_are_meant() -> None:
+    rule = "perations mean the marked layers, or all when none is marked"
+    assert rule in README and rule in WHICH
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:labbench|\.ci|tests|sessions)/[\w./]*)`", README))))

@@ -186,6 +186,8 @@ def test_a_bug_is_answered_with_a_sentence_and_its_traceback_is_in_the_log(tmp_p
     loaded = pipe.ask(LENET)
     answer = pipe.ask(Prune(amount=0.3))
     assert isinstance(answer, Failed) and answer.bug and "by design" in answer.error and "\n" not in answer.error
+    preview = pipe.ask(Preview(operation=Prune(amount=0.3)))  # whoever waits for just this is answered with it
+    assert isinstance(preview, Previewed) and preview.operation == Prune(amount=0.3) and "by design" in preview.error
     assert pipe.ask(Prune(amount=0.3, method="random")).snapshot.fingerprint != loaded.snapshot.fingerprint
     assert "Traceback" in pipe.words() and "by design" in pipe.words()
     assert pipe.end() == 0

@@ -100,6 +100,15 @@ def knobs_of(kind: type[Operation] | type[Struct]) -> tuple[Knob, ...]:
     return tuple(_knob(field, hints[field.name]) for field in info.fields)
 
 
+def _range(kind: msgspec.inspect.IntType | msgspec.inspect.FloatType) -> dict[str, Any]:
+    return {
+        "low": kind.ge if kind.gt is None else kind.gt,
+        "high": kind.le if kind.lt is None else kind.lt,
+        "low_open": kind.gt is not None,
+        "high_open": kind.lt is not None,
+    }
+
+
 def _knob(field: msgspec.inspect.Field, hint: Any) -> Knob:
     kind: msgspec.inspect.Type = field.type
     text = ""
@@ -112,22 +121,17 @@ def _knob(field: msgspec.inspect.Field, hint: Any) -> Knob:
         case msgspec.inspect.BoolType():
             return msgspec.structs.replace(made, kind="bool")
         case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
-            low, high = kind.ge if kind.gt is None else kind.gt, kind.le if kind.lt is None else kind.lt
-            return msgspec.structs.replace(
-                made,
-                kind="int" if isinstance(kind, msgspec.inspect.IntType) else "float",
-                low=low,
-                high=high,
-                low_open=kind.gt is not None,
-                high_open=kind.lt is not None,
-            )
+            kind_of = "int" if isinstance(kind, msgspec.inspect.IntType) else "float"
+            return msgspec.structs.replace(made, kind=kind_of, **_range(kind))
         case msgspec.inspect.LiteralType():
             return msgspec.structs.replace(made, kind="choice", choices=typing.get_args(hint))  # in order
         case msgspec.inspect.VarTupleType(item_type=item):
             while isinstance(item, msgspec.inspect.Metadata):
                 item = item.type
-            lists = {msgspec.inspect.IntType: "ints", msgspec.inspect.FloatType: "floats"}
-            return msgspec.structs.replace(made, kind=lists.get(type(item), "texts"))
+            if isinstance(item, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+                kind_of = "ints" if isinstance(item, msgspec.inspect.IntType) else "floats"
+                return msgspec.structs.replace(made, kind=kind_of, **_range(item))
+            return msgspec.structs.replace(made, kind="texts")
         case msgspec.inspect.DictType(value_type=msgspec.inspect.FloatType(ge=low, le=high)):
             return msgspec.structs.replace(made, kind="map", default=None, low=low, high=high)
         case msgspec.inspect.DictType(value_type=msgspec.inspect.IntType(ge=low, le=high)):

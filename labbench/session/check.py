@@ -53,7 +53,7 @@ def check_fields(owner: str, knobs: Iterable[Knob], given: Mapping[str, object])
             keys = f"its keys are {listed(known)}" if known else "it has no keys"
             raise BadInput(f"{owner} has no key {name!r}; {keys}{meant(name, known)}")
         if problem := wrong(known[name], value):
-            raise BadInput(f"{owner}: {name} must be {problem}, not {value!r}")
+            raise BadInput(f"{owner}: {name} must be {problem}, not {value!r}{_in_percent(known[name], value)}")
     for name, knob in known.items():
         if name not in given and knob.default is None and knob.kind not in MAY_BE_LEFT_OUT:
             raise BadInput(f"{owner} needs the key {name!r}: {knob.help}")
@@ -124,12 +124,11 @@ def wrong(knob: Knob, value: object) -> str:
             right = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
             return "" if right else 'a list of texts, such as ["conv1", "layer1.*"]'
         case "floats":
-            right = isinstance(value, list | tuple) and all(
-                type(item) in (int, float) and _can_be_sent(item) for item in value
-            )
-            return "" if right else "a list of numbers, such as [0.3, 0.5]"
+            right = isinstance(value, list | tuple) and all(not _wrong_number(knob, item) for item in value)
+            return "" if right else f"a list of numbers{bounds(knob)}, such as [0.3, 0.5]"
         case "ints":
-            return "" if _whole_numbers(value) else "a list of whole numbers, such as [5, 8]"
+            right = isinstance(value, list | tuple) and all(not _wrong_number(knob, item) for item in value)
+            return "" if right else f"a list of whole numbers{bounds(knob)}, such as [5, 8]"
         case _:
             return _wrong_number(knob, value)
 
@@ -139,7 +138,7 @@ def _whole_numbers(value: object) -> bool:
 
 
 def _wrong_number(knob: Knob, value: object) -> str:
-    whole = knob.kind in ("int", "counts")
+    whole = knob.kind in ("int", "ints", "counts")
     right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
     text = ("a whole number" if whole else "a number") + bounds(knob)
     if not right or not isinstance(value, int | float) or not _can_be_sent(value):
@@ -166,6 +165,19 @@ def bounds(knob: Knob) -> str:
     low = "" if knob.low is None else f" {'above' if knob.low_open else 'from'} {knob.low:.12g}"
     high = "" if knob.high is None else f" {'below' if knob.high_open else 'to'} {knob.high:.12g}"
     return low + high
+
+
+def is_fraction(knob: Knob) -> bool:
+    """Whether its numbers are parts of something, from 0 to 1, which people say in percent."""
+    return knob.kind in ("float", "floats", "map") and knob.low == 0 and knob.high == 1
+
+
+def _in_percent(knob: Knob, value: object) -> str:
+    """A guess where somebody wrote 50 and meant 50 %: "; for 50 % write 0.5", or ""."""
+    given = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+    numbers = (one for one in given if isinstance(one, int | float) and 1 < one <= 100)
+    meant = next(numbers, None) if is_fraction(knob) else None
+    return f"; for {meant:g} % write {meant / 100:g}" if meant else ""
 
 
 def listed(names: Iterable[object]) -> str:

@@ -105,7 +105,7 @@ def _value(knob: Knob, text: str) -> object:
             return text
         case "texts":
             return [part.strip() for part in text.split(",") if part.strip()]
-        case "ints":
+        case "ints" | "floats":
             return [option_from(f"x={part.strip()}")[1] for part in text.split(",") if part.strip()]
         case "choice" if text in knob.choices:
             return text

@@ -52,7 +52,7 @@ ACTIONS: tuple[Action, ...] = (
         "freeze",
         ("f",),
         "freeze",
-        "Keep the marked layers (or the one under the cursor) as they are through finetuning.",
+        "Keep the marked layers as they are through finetuning; when none is marked, ask which.",
         "Operations",
         BENCH,
         CHANGE,
@@ -61,7 +61,7 @@ ACTIONS: tuple[Action, ...] = (
         "unfreeze",
         ("F",),
         "unfreeze",
-        "Let the marked layers (or the one under the cursor) train again.",
+        "Let the marked layers train again, or all when none is marked.",
         "Operations",
         BENCH,
         CHANGE,
@@ -70,7 +70,7 @@ ACTIONS: tuple[Action, ...] = (
         "prune",
         ("p",),
         "prune",
-        "Remove weights or filters of the marked layers, or of all layers when none is marked.",
+        "Remove weights or filters of the marked layers, or of all when none is marked.",
         "Operations",
         BENCH,
         CHANGE,
@@ -79,7 +79,7 @@ ACTIONS: tuple[Action, ...] = (
         "unprune",
         ("P",),
         "unprune",
-        "Let the zeros of the marked layers (or the one under the cursor) train again, from zero or their last values.",
+        "Let the zeros of the marked layers (of all when none is marked) train again, from zero or their last values.",
         "Operations",
         BENCH,
         CHANGE,
@@ -88,7 +88,7 @@ ACTIONS: tuple[Action, ...] = (
         "cluster",
         ("k",),
         "cluster",
-        "Share filters by k-means in the marked layers, or in the one under the cursor.",
+        "Share filters by k-means in the marked layers, or in all when none is marked.",
         "Operations",
         BENCH,
         CHANGE,
@@ -115,7 +115,7 @@ ACTIONS: tuple[Action, ...] = (
         "freeze_share",
         ("z",),
         "freeze a share",
-        "Freeze by type, or the first so many percent of the layers or of the weights; the form says how much.",
+        "Freeze those of a type, or the first so many percent, of the marked layers or of all; the form says how much.",
         "Operations",
         BENCH,
         CHANGE,
@@ -124,7 +124,7 @@ ACTIONS: tuple[Action, ...] = (
         "measure",
         ("M",),
         "look closely",
-        "Find the weights on no path, those without a gradient, distinct values and stored bytes; changes nothing.",
+        "Find and show weights on no path or without a gradient, distinct values and stored bytes; changes nothing.",
         "Operations",
         BENCH,
         CHANGE,
@@ -133,7 +133,7 @@ ACTIONS: tuple[Action, ...] = (
         "scan",
         ("S",),
         "scan",
-        "Try each layer alone: how accuracy falls as it is pruned; a plan can be taken from it. Changes nothing.",
+        "Try each marked layer alone, or each of all: how accuracy falls as it is pruned. A plan can be taken from it.",
         "Operations",
         ("bench", "player"),
         ("model",),
@@ -317,7 +317,7 @@ ACTIONS: tuple[Action, ...] = (
         "chapters",
         ("c",),
         "chapters",
-        "List the chapters and steps, and go to any of them at once, forward or back.",
+        "List the chapters and steps, and go to any of them; what is ahead stays hidden until a is pressed there.",
         "Player",
         PLAYER,
     ),
@@ -393,6 +393,8 @@ MOVES: tuple[tuple[str, tuple[str, ...], str], ...] = (
 )
 """How the cursor moves in the table and the history: action, keys, words. k clusters, so only j is of vi's keys."""
 
+WHICH = "operations mean the marked layers, or all when none is marked; what only looks means the one under the cursor."
+"""The one rule for which layers are meant: help and README say it."""
 MOVES_HELP = "In the layers and the history; the mouse's wheel and clicks do the same."
 
 FOOTERS: dict[str, tuple[str, ...]] = {

@@ -7,13 +7,28 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Static
 
 from labbench.tui.fields import Field
 
 
 class More(Static, can_focus=True):
-    """The line that shows and hides. Space or a click; enter is left to the form around it."""
+    """The line that shows and hides: space, enter or a click. None of them does what the form is for."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("space,enter", "turn", "More settings", show=False)]
+
+    class Turned(Message):
+        """Show what is hidden, or hide it."""
+
+    def action_turn(self) -> None:
+        """Say so."""
+        self.post_message(self.Turned())
+
+    def on_click(self, event: events.Click) -> None:
+        """The same."""
+        event.stop()
+        self.action_turn()
 
 
 class Advanced(Vertical):
@@ -28,7 +43,6 @@ class Advanced(Vertical):
     }
     Advanced More:focus { text-style: bold reverse; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "turn", "More settings", show=False)]
 
     def __init__(self, *fields: Field) -> None:
         super().__init__()
@@ -44,7 +58,8 @@ class Advanced(Vertical):
         """Name what is hidden."""
         self.summarize()
 
-    def action_turn(self) -> None:
+    @on(More.Turned)
+    def turn(self) -> None:
         """Show the fields and go to the first, or hide them."""
         self.toggle_class("-open")
         if self.has_class("-open"):
@@ -58,11 +73,6 @@ class Advanced(Vertical):
         if field in self.fields:
             self.add_class("-open")
             self.summarize()
-
-    @on(events.Click, "More")
-    def _clicked(self, event: events.Click) -> None:
-        event.stop()
-        self.action_turn()
 
     @on(Field.Changed)
     def summarize(self) -> None:

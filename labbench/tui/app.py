@@ -40,7 +40,7 @@ from labbench.session.events import (
     Sparsity,
 )
 from labbench.session.jsonl import BadFile
-from labbench.session.operations import AnyOperation, Load
+from labbench.session.operations import AnyOperation, Load, Measure
 from labbench.session.recipe import Recipe
 from labbench.session.session import Session
 from labbench.tui.actions import ACTIONS, actions_for, mode_of, refusal
@@ -295,8 +295,10 @@ class LabbenchApp(App[None]):
                     self.desk.take(event)
                     if isinstance(event, Ready):
                         self._take_ready(event)
-                    elif isinstance(event, Finished) and event.seconds >= LONG:
-                        self.bell()
+                    elif isinstance(event, Died):
+                        self._lose_preview(event.error)
+                    elif isinstance(event, Finished):
+                        self._take_end(event)
             if self.link.gone:
                 self.desk.gone()
             self.touch(UNDER_WAY if isinstance(event, Progress | Metric | Sparsity) else 0.0)
@@ -319,6 +321,14 @@ class LabbenchApp(App[None]):
         for screen in self.screen_stack if self.is_running else ():
             if isinstance(screen, OpenScreen):
                 screen.set_ready(event)
+
+    def _take_end(self, event: Finished) -> None:
+        if event.seconds >= LONG:
+            self.bell()
+        if isinstance(event.operation, Measure):
+            from labbench.tui.doing import show_measured
+
+            show_measured(self)
 
     # forms
 
@@ -355,6 +365,12 @@ class LabbenchApp(App[None]):
 
         if isinstance(self.screen, OperationForm):
             self.screen.show_preview(event)
+
+    def _lose_preview(self, why: str) -> None:
+        from labbench.tui.screens.form import OperationForm
+
+        if isinstance(self.screen, OperationForm):
+            self.screen.lose_preview(f"no preview: {why}")
 
     # player
 

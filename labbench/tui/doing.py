@@ -49,7 +49,6 @@ from labbench.tui.words import file_name
 if TYPE_CHECKING:
     from labbench.tui.app import LabbenchApp
 
-ALL = ("*",)
 Doing = Callable[["LabbenchApp"], None]
 
 
@@ -62,9 +61,8 @@ def _at_once(operation: Callable[[tuple[str, ...]], AnyOperation]) -> Doing:
 
 def _form(name: str) -> Doing:
     def do(app: "LabbenchApp") -> None:
-        table = app.bench.table
         session, last = app.shown.session, app.settings.last(name)
-        layers = table.chosen
+        layers = app.bench.table.chosen
         if name == "finetune":
             layers = ()
             last |= {"resume": True} if session.stopped else {}
@@ -86,12 +84,11 @@ EPOCHS_BETWEEN = Knob(
 
 def prune(app: "LabbenchApp") -> None:
     """Ask what to prune; in several steps, these follow one another by themselves."""
-    table = app.bench.table
     form = OperationForm(
         "prune",
         app.catalogue,
         app.shown.session.snapshot,
-        table.chosen if table.marks else ALL,
+        app.bench.table.chosen,
         app.settings.last("prune"),
         (*knobs_of(Steps), EPOCHS_BETWEEN),
     )
@@ -109,12 +106,19 @@ def prune(app: "LabbenchApp") -> None:
     app.push_screen(form, take)
 
 
-def freeze_share(app: "LabbenchApp") -> None:
-    """Ask which of the marked layers, or of all, to freeze."""
+def freeze(app: "LabbenchApp") -> None:
+    """Freeze the marked layers. All of them at once is hardly ever meant: where none is marked, ask."""
     table = app.bench.table
-    layers = table.chosen if table.marks else ALL
-    form = OperationForm("freeze", app.catalogue, app.shown.session.snapshot, layers, app.settings.last("freeze"))
-    app.push_screen(form, app.perform_chosen)
+    if table.marks:
+        app.desk.perform(Freeze(layers=table.chosen))
+    else:
+        _form("freeze")(app)
+
+
+def show_measured(app: "LabbenchApp") -> None:
+    """Show what a close look has found, unless something else is on the screen or goes on."""
+    if app.screen is app.bench and not app.desk.running:
+        measures(app)
 
 
 def measures(app: "LabbenchApp") -> None:
@@ -167,9 +171,8 @@ def plan_form(app: "LabbenchApp", plan: dict[str, float]) -> None:
 
 def new_scan(app: "LabbenchApp") -> None:
     """Ask which layers to scan, and show the answers as they come."""
-    table = app.bench.table
-    layers = table.chosen if table.marks else ALL
-    form = OperationForm("scan", app.catalogue, app.shown.session.snapshot, layers, app.settings.last("scan"))
+    layers, last = app.bench.table.chosen, app.settings.last("scan")
+    form = OperationForm("scan", app.catalogue, app.shown.session.snapshot, layers, last)
 
     def take(chosen: AnyOperation | None) -> None:
         app.perform_chosen(chosen)
@@ -210,7 +213,12 @@ def open_(app: "LabbenchApp") -> None:
             app.open_file(chosen)
 
     screen = OpenScreen(
-        app.catalogue, app.shown.session.environment, app.sessions, app.settings.last_load(), app.data_dir
+        app.catalogue,
+        app.shown.session.environment,
+        app.sessions,
+        app.settings.last_load(),
+        app.data_dir,
+        app.desk.record.path,
     )
     app.push_screen(screen, take)
 
@@ -283,7 +291,7 @@ def chapters(app: "LabbenchApp") -> None:
             playback.go(step)
             app.touch()
 
-    app.push_screen(ChaptersScreen(playback.player.recording, len(playback.session.steps)), take)
+    app.push_screen(ChaptersScreen(playback.player.recording, len(playback.session.steps), playback.furthest), take)
 
 
 def log(app: "LabbenchApp") -> None:
@@ -307,7 +315,7 @@ def _curves(kind: str) -> Doing:
 
 
 DOING: dict[str, Doing] = {
-    "freeze": _at_once(lambda layers: Freeze(layers=layers)),
+    "freeze": freeze,
     "unfreeze": _at_once(lambda layers: Unfreeze(layers=layers)),
     "unprune": _form("unprune"),
     "go": go,
@@ -317,7 +325,7 @@ DOING: dict[str, Doing] = {
     "prune": prune,
     "cluster": _form("cluster"),
     "finetune": _form("finetune"),
-    "freeze_share": freeze_share,
+    "freeze_share": _form("freeze"),
     "recalibrate": _form("recalibrate"),
     "evaluate": lambda app: app.desk.perform(Evaluate()),
     "measure": lambda app: app.desk.perform(Measure()),

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from labbench.session.catalogue import Entry, Knob
-from labbench.session.check import BadInput, wrong
+from labbench.session.check import BadInput, is_fraction, wrong
 from labbench.session.operations import percent
 from labbench.tui import values
 from labbench.tui.choice import Choice
@@ -86,6 +86,8 @@ class Field(Vertical):
         super().__init__(classes="field")
         self.knob = knob
         self.problem = ""
+        self._meant = ""
+        """What seems to be meant by what is wrong, or ""."""
         self._judge = judge
         self._entries: Mapping[object, Entry] = {entry.name: entry for entry in entries}
         start = knob.default if value is None or wrong(knob, value) else value
@@ -137,6 +139,13 @@ class Field(Vertical):
         """Let the keys go to this field."""
         self._control.focus()
 
+    def attend(self) -> None:
+        """Something is wrong here and enter was pressed: let the keys go to it, and take what is suggested for it."""
+        self.take_focus()
+        if self._meant and isinstance(self._control, Input):
+            self._control.value = self._meant
+            self._control.cursor_position = len(self._meant)
+
     @on(Input.Changed)
     @on(Choice.Changed)
     def _typed(self, event: Message) -> None:
@@ -145,12 +154,14 @@ class Field(Vertical):
         self.post_message(self.Changed(self))
 
     def _read(self) -> None:
-        self.problem, note = "", ""
+        self.problem, self._meant, note = "", "", ""
         try:
             control = self._control
             self._value = control.value if isinstance(control, Choice) else values.parse(self.knob, control.value)
         except BadInput as error:
             self.problem = str(error)
+            if isinstance(self._control, Input) and (meant := values.as_percent(self.knob, self._control.value)):
+                self._meant, self.problem = meant, f"{meant}? enter says yes · {error}"
         if not self.problem and self._judge:
             self.problem, note = self._judge(self._value)
         self.set_class(bool(self.problem), "-wrong")
@@ -159,7 +170,7 @@ class Field(Vertical):
         self._help.update(Content(f"✗ {self.problem}" if self.problem else self._explanation()))
 
     def _meaning(self) -> str:
-        if values.is_fraction(self.knob) and isinstance(self._value, float | int):
+        if is_fraction(self.knob) and not self.knob.high_open and isinstance(self._value, float | int):
             text = self._control.value if isinstance(self._control, Input) else ""
             return f"= {self._value:g}" if "%" in text else f"= {percent(self._value)}"
         return ""

@@ -21,6 +21,8 @@ class Playback:
         self.fresh: Changes = frozenset()
         """Cells that the last operation changed."""
         self.chapters = chapters(recording)
+        self.furthest = 0
+        """The last step that the audience has seen; what lies behind it is ahead."""
         self.guessed: dict[int, tuple[float, ...]] = {}
         """The guesses that were made, by the number of the note that asked; they are nowhere else."""
 
@@ -83,10 +85,12 @@ class Playback:
     def go(self, step: int) -> None:
         """To the end of an operation by its number, forward or back; 0 is the beginning."""
         self.session, self.fresh = self.player.go(step), frozenset()
+        self.furthest = max(self.furthest, step)
 
     def _append(self, seconds: float, event: AnyEvent) -> None:
         before = self.session.snapshot
         self.session.append(seconds, event)
+        self.furthest = max(self.furthest, len(self.session.steps))
         if isinstance(event, Started):
             self.fresh = frozenset()
         elif isinstance(event, Finished) and not isinstance(event.operation, Load):

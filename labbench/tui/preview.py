@@ -50,9 +50,9 @@ class PreviewPanel(VerticalScroll):
         self.border_title = "preview"
         self._drawn: Callable[[int], Content] | None = None
 
-    def wait(self, title: str = "preview …") -> None:
-        """Keep what is shown, and say why it is not of these values: it is being measured, unless said otherwise."""
-        self.border_title = Content(title)
+    def wait(self) -> None:
+        """Show no figures: those of other values would be taken for the answer that is awaited."""
+        self.say(Content.styled("what this would do is tried on a copy …", "$text-muted"), "preview …")
 
     def say(self, content: Content, title: str = "preview") -> None:
         """Show this."""
@@ -62,6 +62,7 @@ class PreviewPanel(VerticalScroll):
         """Show what this gives for the width there is, now and whenever that changes."""
         self.border_title = Content(title)
         self._drawn = content
+        self.scroll_home(animate=False)
         self.on_resize()
 
     def on_resize(self) -> None:

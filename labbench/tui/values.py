@@ -5,10 +5,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from labbench.session.catalogue import Knob
-from labbench.session.check import BadInput, bounds, wrong
+from labbench.session.check import BadInput, bounds, is_fraction, wrong
 
 SEPARATORS = re.compile(r"[\s,;]+(?![^\[]*\])")  # not inside a glob's [1,2]
 PERCENT = re.compile(r"\s+%")
+NUMBER = re.compile(r"(?<![^\s=,;])(\d+(?:\.\d*)?)(?=$|[\s,;])(?!\s*%)")  # one without a percent sign
 SERIES = (1.0, 2.0, 5.0)  # mantissas of the steps of a learning rate
 
 
@@ -55,9 +56,16 @@ def range_of(knob: Knob) -> str:
     return text.removeprefix("from ") if " to " in text else text.replace(" below", ", below")
 
 
-def is_fraction(knob: Knob) -> bool:
-    """Whether the number reads better as percent: its range is 0 to 1."""
-    return knob.kind == "float" and knob.low == 0 and knob.high == 1 and not knob.high_open
+def as_percent(knob: Knob, text: str) -> str:
+    """The text with percent signs where it has none and would then be right: 50 was meant as 50 %. Else ""."""
+    if not is_fraction(knob):
+        return ""
+    meant = NUMBER.sub(lambda found: f"{found[1]} %" if float(found[1]) > 1 else found[1], text)
+    try:
+        parse(knob, meant)
+    except BadInput:
+        return ""
+    return meant.strip()
 
 
 def step(knob: Knob, value: float, up: bool) -> float:
@@ -65,7 +73,7 @@ def step(knob: Knob, value: float, up: bool) -> float:
     two, else 1."""
     if knob.kind == "int":
         changed: float = _step_whole(knob, int(value), up)
-    elif is_fraction(knob) or (knob.low == 0 and knob.high is not None and knob.high <= 1):
+    elif knob.low == 0 and knob.high is not None and knob.high <= 1:
         changed = round((math.floor(value * 20 + 1e-9) + 1 if up else math.ceil(value * 20 - 1e-9) - 1) / 20, 10)
     elif knob.low is not None and knob.low >= 0:
         changed = _step_series(value, up)
@@ -118,9 +126,9 @@ def _sentence(knob: Knob) -> str:
         case "float":
             return f"must be a number{bounds(knob)}"
         case "floats":
-            return "must be numbers, such as 0.3 50 %"
+            return f"must be numbers{bounds(knob)}, such as 0.3 50 %"
         case "ints":
-            return "must be whole numbers, such as 5 8"
+            return f"must be whole numbers{bounds(knob)}, such as 5 8"
         case "map":
             return f"must be names with numbers{bounds(knob)}, such as layer1.*=0.3 conv1=10 %"
         case "counts":

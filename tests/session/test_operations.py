@@ -59,6 +59,12 @@ def test_every_operation_has_a_title_and_every_knob_an_explanation() -> None:
         ),
         ({"op": "undo", "steps": 2}, "undo has no key 'steps'; it has no keys"),
         ({"op": "prune", "amount": 1.5}, "amount must be a number from 0 to 1, not 1.5"),
+        ({"op": "prune", "amount": 50}, "from 0 to 1, not 50; for 50 % write 0.5"),
+        ({"op": "prune", "amounts": {"conv1": 0.2, "fc1": 30}}, "; for 30 % write 0.3"),
+        (
+            {"op": "scan", "at": [0.1, 25]},
+            "numbers above 0 below 1, such as .*; for 25 % write 0.25",
+        ),
         ({"op": "prune", "amount": "half"}, "amount must be a number from 0 to 1, not 'half'"),
         ({"op": "prune", "amount": True}, "amount must be a number from 0 to 1, not True"),
         ({"op": "prune", "amount": math.nan}, "amount must be a number from 0 to 1, not nan"),

@@ -47,6 +47,7 @@ def test_methods_choose_their_filters_again_from_the_varied_step_on() -> None:
     ("text", "words"),
     [
         ("0.amount=1", "no step 0; the steps are 1 to 5"),
+        ("2.amount=50", "for 50 % write 0.5"),
         ("2.amount=nan", "amount must be a number from 0 to 1"),
         ("2.amount=much", "amount must be a number from 0 to 1, not 'much'"),
         ("2.amount.x=1", "amount of prune holds no values by name; write amount=VALUE"),

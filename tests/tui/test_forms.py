@@ -20,6 +20,7 @@ from labbench.session.operations import (
     Unprune,
 )
 from labbench.tui import values
+from labbench.tui.advanced import Advanced, More
 from labbench.tui.fields import Field
 from labbench.tui.preview import PreviewPanel
 from labbench.tui.screens.form import OperationForm
@@ -72,7 +73,36 @@ async def test_an_amount_is_a_fraction_or_a_percentage(text):
         assert ("= 0.3" if "%" in text else "= 30 %") in seen(app)
 
 
-@pytest.mark.parametrize("text", ["30", "-0.1", "nan", "1e9", "half", ""])
+@pytest.mark.parametrize(
+    ("name", "knob", "text", "meant"),
+    [
+        ("prune", "amount", "50", "50 %"),
+        ("prune", "amounts", "conv1=30, fc*=0.5", "conv1=30 %, fc*=0.5"),
+        ("scan", "at", "10 30,50 0.9", "10 % 30 %,50 % 0.9"),
+        ("freeze", "first", "12.5", "12.5 %"),
+        ("finetune", "label_smoothing", "10", "10 %"),
+        ("cluster", "fraction", "25", "25 %"),
+    ],
+)
+async def test_a_number_that_was_meant_in_percent_is_asked_about_and_enter_says_yes(name, knob, text, meant):
+    screen = form(name, layers=("conv1",))
+    app = Host(screen)
+    async with app.run_test(size=(80, 40)) as pilot:
+        await pilot.press("ctrl+t")
+        await fill(pilot, screen, knob, text)
+        await until(pilot, lambda: f"✗ {meant}? enter says yes" in seen(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: not field(screen, knob).problem)
+        assert field(screen, knob)._control.value == meant
+        assert app.result is PENDING  # it is shown with its preview before it is done
+        await pilot.press("enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    written = {"0.5": 0.5, "50 %": 0.5, "12.5 %": 0.125, "10 %": 0.1, "25 %": 0.25}
+    numbers = {"amounts": {"conv1": 0.3, "fc*": 0.5}, "at": (0.1, 0.3, 0.5, 0.9)}
+    assert getattr(app.result, knob) == numbers.get(knob, written.get(meant))
+
+
+@pytest.mark.parametrize("text", ["-0.1", "nan", "1e9", "half", "150", ""])
 async def test_a_wrong_amount_is_refused_with_a_sentence_that_says_what_is_right(text):
     screen = form("prune")
     app = Host(screen)
@@ -86,6 +116,35 @@ async def test_a_wrong_amount_is_refused_with_a_sentence_that_says_what_is_right
         await pilot.press("enter")
         await until(pilot, lambda: app.result is not PENDING)
     assert app.result == Prune(amount=1.0)
+
+
+async def test_enter_on_advanced_shows_it_and_does_nothing_else():
+    screen = form("prune")
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        screen.query_one(More).focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.query_one(Advanced).has_class("-open"))
+        assert app.result is PENDING
+
+
+async def test_a_form_says_how_many_layers_are_meant():
+    for layers, said in ((("*",), "all 5 layers"), (("conv1", "fc*"), "4 of 5 layers")):
+        app = Host(form("prune", layers=layers))
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda said=said, app=app: said in seen(app))
+
+
+@pytest.mark.parametrize(
+    ("name", "planned", "seen_in"),
+    [("prune", {"amounts": {"conv1": 0.3}}, "conv1=0.3"), ("cluster", {"ks": {"conv1": 4}}, "conv1=4")],
+)
+async def test_a_plan_is_seen_in_the_form(name, planned, seen_in):
+    app = Host(form(name, layers=("conv1",), last=planned))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: seen_in in seen(app))
+        assert app.focused.value == seen_in
 
 
 async def test_escape_and_cancel_give_nothing():
@@ -467,6 +526,17 @@ async def test_a_preview_shows_what_changes_before_and_after(size):
         await until(pilot, lambda: "3 other layers as before" in seen(app))
 
 
+async def test_what_a_preview_remarks_is_in_sight_on_a_small_terminal():
+    screen = form("cluster", layers=("*",))
+    app = Host(screen)
+    remark = "conv1 was pruned: its zeros are not held any more, 90 % of it becomes 2.9 %"
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        rows = tuple(msgspec.structs.replace(row, filters_unique=3, clusters=3) for row in ROWS)
+        screen.show_preview(Previewed(operation=app.asked[0], snapshot=snapshot(rows), remarks=(remark,)))
+        await until(pilot, lambda: remark in " ".join(seen(app).replace("│", " ").split()))
+
+
 async def test_a_preview_is_laid_out_anew_for_another_width():
     screen = form("prune")
     app = Host(screen)
@@ -502,17 +572,57 @@ async def test_a_preview_of_a_cut_shows_channels_parameters_and_macs():
     assert "6 → 3" in text
 
 
-async def test_a_preview_is_said_to_be_old_while_a_value_is_wrong_and_is_asked_for_again_after():
+async def test_no_figures_of_other_values_stay_while_a_value_is_wrong_and_it_is_asked_again_after():
     screen = form("prune", layers=("conv1",))
     app = Host(screen)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app.asked)
-        screen.show_preview(Previewed(operation=Prune(), error="the first answer"))
-        await type_in(pilot, "7")
-        await until(pilot, lambda: "preview of the last right values" in seen(app))
+        screen.show_preview(Previewed(operation=Prune(layers=("conv1",)), remarks=("the first answer",)))
+        await until(pilot, lambda: "the first answer" in seen(app))
+        await type_in(pilot, "-7")
+        await until(pilot, lambda: "no preview until every field is right" in seen(app))
+        assert "the first answer" not in seen(app)
         await fill(pilot, screen, "amount", "0.5")
         await until(pilot, lambda: len(app.asked) == 2)
-        assert "preview …" in seen(app)
+        assert "preview …" in seen(app) and "the first answer" not in seen(app)
+
+
+@pytest.mark.parametrize("answer", ["late", "failed", "worker died"])
+async def test_no_figures_of_another_method_are_shown(answer):
+    screen = form("prune", layers=("conv1",))
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        first = app.asked[0]
+        screen.show_preview(Previewed(operation=first, remarks=("figures of magnitude",)))
+        await until(pilot, lambda: "figures of magnitude" in seen(app))
+        field(screen, "method").take_focus()
+        await pilot.press("right")
+        await until(pilot, lambda: "figures of magnitude" not in seen(app))
+        assert "preview …" in seen(app) and "tried on a copy" in seen(app)
+        await until(pilot, lambda: len(app.asked) == 2)
+        if answer == "late":  # the answer to what is no longer asked
+            screen.show_preview(Previewed(operation=first, remarks=("figures of magnitude",)))
+            await pilot.pause()
+            assert "preview …" in seen(app)
+        elif answer == "failed":
+            screen.show_preview(Previewed(operation=app.asked[1], error="conv1 has no filters to rank"))
+            await until(pilot, lambda: "✗ conv1 has no filters to rank" in seen(app))
+        else:
+            screen.lose_preview("no preview: the worker died")
+            await until(pilot, lambda: "✗ no preview: the worker died" in seen(app))
+        assert "figures of magnitude" not in seen(app)
+
+
+async def test_values_that_come_back_are_previewed_again():
+    screen = form("prune", layers=("conv1",))
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.asked)
+        field(screen, "scope").take_focus()
+        await pilot.press("right", "left")
+        await until(pilot, lambda: len(app.asked) == 2)
+        assert app.asked[1] == app.asked[0]
 
 
 async def test_a_refused_preview_shows_the_reason():

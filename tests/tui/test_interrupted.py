@@ -249,6 +249,6 @@ async def test_the_second_app_on_a_session_says_so_in_its_first_line_and_saves_a
         await pilot.press("enter")
         await until(pilot, lambda: "●" in seen(app).splitlines()[0])
         assert app.desk.record.path == path.with_stem(f"{path.stem}-copy")
-        await pilot.press("f")
+        await pilot.press("space", "f")
         await until(pilot, lambda: len(app.link.sent) == 2)
     holder.close()

@@ -1,10 +1,12 @@
 """Where work begins: a model on data, or a file to go on with."""
 
+import os
 from pathlib import Path
 
 import pytest
 from bench_data import ENVIRONMENT, catalogue
 from hosting import PENDING, Host, seen, type_in, until
+from sample import lenet_events
 from textual.widgets import Input
 
 from labbench.published import IDX_FILES
@@ -12,7 +14,9 @@ from labbench.session.catalogue import shipped
 from labbench.session.events import Ready
 from labbench.session.jsonl import Header, encode
 from labbench.session.operations import Load
+from labbench.tui.advanced import Advanced, More
 from labbench.tui.fields import Field
+from labbench.tui.last_figures import last_figures
 from labbench.tui.menu import Menu
 from labbench.tui.screens.open import OpenScreen
 
@@ -26,6 +30,12 @@ def session_file(tmp_path, name, title):
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(encode(Header(labbench=1, title=title, created="2026-01-01T00:00:00")))
     return path
+
+
+def write_events(path, events):
+    with path.open("ab") as file:
+        for timed in events:
+            file.write(encode(timed))
 
 
 async def result_of(screen, *keys, size=(80, 24)):
@@ -156,6 +166,65 @@ async def test_enter_on_a_session_opens_it_and_a_broken_one_is_refused(tmp_path)
         await pilot.press("enter")
         await until(pilot, lambda: app.result is not PENDING)
     assert app.result == path
+
+
+async def test_the_last_session_is_reached_first_and_says_what_it_came_to(tmp_path):
+    older, newer = (session_file(tmp_path, f"{name}.jsonl", name) for name in ("older", "newer"))
+    for number, path in enumerate((older, newer)):
+        write_events(path, lenet_events())
+        os.utime(path, (number + 1, number + 1))
+    screen = opening(tmp_path, last=Load(model="resnet-20", dataset="cifar10"))
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        line = next(line for line in seen(app).splitlines() if "● newer" in line)
+        assert "98.3 % ×2.00" in line
+        assert app.focused.id == "sessions"
+        await pilot.press("tab")
+        assert app.focused.id == "model"
+        await pilot.press("shift+tab", "enter")
+        await until(pilot, lambda: app.result is not PENDING)
+    assert app.result == newer
+
+
+async def test_the_session_that_is_open_is_not_offered_again(tmp_path):
+    path = session_file(tmp_path, "good.jsonl", "lesson")
+    app = Host(OpenScreen(catalogue(), None, path.parent, None, tmp_path / "data", path))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert app.focused.id == "model" and "lesson" not in seen(app)
+
+
+def test_the_end_of_a_file_is_read_whatever_it_is(tmp_path):
+    path = session_file(tmp_path, "good.jsonl", "lesson")
+    assert last_figures(path) == ""
+    write_events(path, list(lenet_events())[:3])
+    assert last_figures(path) == "10.0 % ×1.00"
+    with path.open("ab") as file:  # cut off, and nothing of it is read whole
+        file.write(b'[9.0,{"event":"finished"')
+    assert last_figures(path) == "10.0 % ×1.00"
+    with path.open("ab") as file:
+        file.truncate(2**33)
+    assert last_figures(path) == ""
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    assert last_figures(tmp_path / "pipe.jsonl") == ""
+    assert last_figures(tmp_path) == last_figures(tmp_path / "none.jsonl") == ""
+
+
+@pytest.mark.parametrize("key", ["enter", "space"])
+async def test_enter_on_advanced_shows_it_and_opens_nothing(tmp_path, key):
+    screen = opening(tmp_path)
+    app = Host(screen)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        screen.query_one(More).focus()
+        await pilot.press(key)
+        await until(pilot, lambda: screen.query_one(Advanced).has_class("-open"))
+        assert app.result is PENDING
+        screen.query_one(More).focus()
+        await pilot.press(key)
+        await until(pilot, lambda: not screen.query_one(Advanced).has_class("-open"))
+        assert app.result is PENDING
 
 
 async def test_a_click_on_a_session_and_one_on_the_button_open_it(tmp_path):

@@ -40,7 +40,8 @@ def test_a_run_at_80_by_24_in_light_colors(snap_compare):
 
     async def light(pilot):
         app.theme = "textual-light"
-        await at_rest(app, False)(pilot)
+        app.animation_level = "none"
+        await until(pilot, lambda: "epoch 5/5" in seen(app) and "⠒⠒ train" in seen(app) and drawn(app))
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=light)
 

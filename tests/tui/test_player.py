@@ -158,11 +158,32 @@ async def test_a_chapter_or_step_is_chosen_from_the_list(keys, step):
         await at(app, pilot, 3)
         await pilot.press("c")
         await until(pilot, lambda: isinstance(app.screen, ChaptersScreen))
-        await until(pilot, lambda: "2  Too much" in seen(app) and "prune all layers to 90 %" in seen(app))
+        await until(pilot, lambda: "1  Zeros" in seen(app) and "prune all layers to 50 %" in seen(app))
         await pilot.press(*keys.split())
         await until(pilot, lambda: isinstance(app.screen, PlayerScreen))
         assert standing(app) == step
         assert app.playback.session.snapshot == app.playback.player.recording.steps[step - 1].snapshot
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_what_is_ahead_is_not_told_before_it_is_asked_for(size):
+    ahead = ("Too much", "90 %", "42.0 %", "finetune")
+    app = app_on(recording=taught_session())
+    async with app.run_test(size=size) as pilot:
+        await at(app, pilot, 3)
+        assert not [word for word in ahead if word in seen(app)]
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(app.screen, ChaptersScreen) and "97.8 %" in seen(app))
+        assert not [word for word in ahead if word in seen(app)]
+        assert "2  …" in seen(app) and "5  …" in seen(app), "one can go there all the same"
+        await pilot.press("a")
+        await until(pilot, lambda: all(word in seen(app) for word in ahead))
+        await pilot.press("escape")
+        app.playback.go(6)
+        app.playback.go(1)
+        await pilot.press("c")
+        await until(pilot, lambda: "42.0 %" in seen(app))  # it was seen before
+        assert "finetune" not in seen(app)
 
 
 async def test_without_chapters_the_list_has_the_steps():
@@ -206,6 +227,26 @@ async def test_a_prediction_is_answered_by_the_next_step(size):
         assert recording.events == events
 
 
+@pytest.mark.parametrize("letter", ["q", "t", "T", "c", "n", "B", "?", "+", "x", "ä"])
+async def test_a_letter_typed_as_an_answer_does_nothing_else(letter):
+    app = app_on(recording=taught_session())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await at(app, pilot, ASKED)
+        await until(pilot, lambda: app.bench.card.asking and app.focused is not None and app.focused.id == "guess")
+        await until(pilot, lambda: "esc all keys" in seen(app).splitlines()[-1])
+        assert "space pause" in seen(app).splitlines()[-1] and "T take over" not in seen(app).splitlines()[-1]
+        for typed in ("", "9"):
+            app.focused.value = typed
+            await pilot.press(letter)
+            await until(pilot, lambda: "only numbers are typed here" in seen(app))
+            assert app.focused.value == typed
+        assert isinstance(app.screen, PlayerScreen) and standing(app) == ASKED and not app.bench.has_class("-big")
+        assert not app.presenter.shown and not app._notifications and app.playback.player.speed == 1
+        await pilot.press("escape", "B")
+        assert app.bench.has_class("-big")  # the line was left: keys are keys again
+        await until(pilot, lambda: "T take over" in seen(app).splitlines()[-1])
+
+
 async def test_an_empty_answer_skips_and_the_recording_goes_on():
     app = app_on(recording=taught_session())
     async with app.run_test(size=(80, 24)) as pilot:
@@ -230,9 +271,7 @@ async def test_keys_of_the_player_work_while_the_answer_is_empty(key, step):
     async with app.run_test(size=(80, 24)) as pilot:
         await at(app, pilot, ASKED)
         await until(pilot, lambda: app.bench.card.asking and app.focused is not None and app.focused.id == "guess")
-        await pilot.press("B")
-        assert app.bench.has_class("-big")
-        await pilot.press("B", key)
+        await pilot.press(key)
         if step is None:
             assert not app.playback.player.paused
         else:
@@ -277,7 +316,8 @@ async def test_big_figures_leave_the_note_and_the_keys(size):
     app = app_on(recording=taught_session())
     async with app.run_test(size=size) as pilot:
         await at(app, pilot, ASKED)
-        await pilot.press("B")
+        await until(pilot, lambda: app.focused is not None and app.focused.id == "guess")
+        await pilot.press("escape", "B")  # whoever guesses types letters: they are keys when the line is left
         await until(pilot, lambda: "parameters not zero" in seen(app))
         text = seen(app)
         assert "98.3 → 97.8 %" in text and "431,080 → 215,830  ×2.00" in text and "3 prune all layers to 50 %" in text

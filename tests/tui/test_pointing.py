@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from hosting import Host, seen, type_in, until
-from sample import lenet_rows, lenet_session, pruned, snapshot
+from sample import lenet_rows, lenet_session, pruned, running_session, snapshot
 from stub import app_on, settled
 
 from labbench import folders
@@ -280,3 +280,17 @@ async def test_the_form_for_another_session_fits_a_small_terminal(tmp_path):
     app = Host(OtherForm(tmp_path))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "another point of it" in " ".join(seen(app).replace("│", " ").split()))
+
+
+@pytest.mark.parametrize("pane", ["layers", "history"])
+async def test_points_are_compared_while_another_is_made(pane):
+    app = app_on(running_session())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: not app.stale and app.situation.running)
+        app.bench.show_pane(pane)
+        for key in ("d", "enter", "h", "N"):  # the cursor is on what is running
+            await pilot.press(key)
+            await pilot.pause()
+            await pilot.press("escape")
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, CompareScreen))

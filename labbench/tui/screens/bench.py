@@ -10,7 +10,7 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from labbench.session.chapters import chapters
 from labbench.session.history import Row, rows
@@ -67,6 +67,9 @@ class BenchScreen(Screen[None]):
         self._situation = Situation()
         self._version: object = None
         self._title = ""
+        self._training = False
+        self._left = ""
+        """The pane that made room for the curves while it trains."""
 
     def compose(self) -> ComposeResult:
         """Heading, panes, strip, status, keys."""
@@ -97,7 +100,7 @@ class BenchScreen(Screen[None]):
         """Show a session as it is now; `fresh` are the cells to stress."""
         self._session, self._situation = session, situation
         snapshot = session.snapshot
-        empty = "opening …" if situation.running else "no model yet: o opens one"
+        empty, self._history.hint, self.picture.hint = hints(session, situation)
         self.table.show(snapshot.rows if snapshot else (), session.live, fresh, empty)
         version = (id(session), len(session.steps), len(session.undone), session.running)
         if version != self._version:
@@ -110,6 +113,24 @@ class BenchScreen(Screen[None]):
         self._lines["strip"].show(lambda width: strip(session, situation, width))
         self._lines["status"].show(lambda width: status(session, situation, width))
         self._show_choices()
+        self._bring_curves(situation)
+
+    def _bring_curves(self, situation: Situation) -> None:
+        """In a small terminal, show the curves while it trains; then what was shown before, unless one left them."""
+        training = situation.running == "finetune"
+        if training and not self._training and self.has_class("-small") and not self._busy:
+            self._left = self.pane
+            self.show_pane("curves")
+        elif self._left and not situation.running:
+            if self.pane == "curves" and not self._busy:
+                self.show_pane(self._left)
+            self._left = ""
+        self._training = training
+
+    @property
+    def _busy(self) -> bool:
+        """Whether the panes are hidden, or something is being typed."""
+        return self.has_class("-big") or self.card.asking or isinstance(self.focused, Input)
 
     def _show_large(self, session: Session, situation: Situation) -> None:
         if self.has_class("-big"):
@@ -124,8 +145,7 @@ class BenchScreen(Screen[None]):
     @on(LayerTable.Changed)
     def _show_choices(self) -> None:
         """What depends on the pane, the cursor, the marks, the filter and the chosen curves."""
-        keys = [Key(action.key, action.title, action.name) for action in footer(self._situation, self.pane)]
-        self._keys["keys"].show(keys, [HELP])
+        self._keys["keys"].show(*self._footer())
         table, picture = self.table, self.picture
         picture.show(self._session.curves, self._session.runs, table.current, self._session.gone)
         kinds = [Key(str(n), kind, kind, on=picture.kind == kind) for n, kind in enumerate(KINDS, 1)]
@@ -138,6 +158,18 @@ class BenchScreen(Screen[None]):
         if title != self._title:
             self._title = title
             self._layers.entitle(title)
+
+    def _footer(self) -> tuple[list[Key], list[Key]]:
+        """The keys that work now; where a line is typed, letters are none."""
+        keys = [Key(action.key, action.title, action.name) for action in footer(self._situation, self.pane)]
+        match self.focused:
+            case Guess():
+                return [key for key in keys if key.action in Guess.PASSED], [
+                    Key("esc", "all keys", f"pane:{self.pane}")
+                ]
+            case Input():
+                return [Key("⏎", "take", ""), Key("esc", "cancel", "")], []
+        return keys, [HELP]
 
     # parts
 
@@ -195,9 +227,10 @@ class BenchScreen(Screen[None]):
 
     @property
     def points(self) -> tuple[int, ...]:
-        """The marked points of the history, else the one under its cursor."""
+        """The marked points of the history, else the one under its cursor; what is running has made none yet."""
         current = self._history.current
-        return tuple(sorted(self._history.marks)) or ((current.point,) if current and current.point else ())
+        here = (current.point,) if current and current.step and current.point else ()
+        return tuple(sorted(self._history.marks)) or here
 
     # panes
 
@@ -221,6 +254,8 @@ class BenchScreen(Screen[None]):
         pane = next((pane for pane in PANES for one in event.widget.ancestors_with_self if one.id == pane), None)
         if pane and pane != self.pane:
             self._see(pane)
+        else:
+            self._show_choices()
 
     # keys and clicks
 
@@ -271,6 +306,16 @@ class BenchScreen(Screen[None]):
         self.query_one("#history").border_subtitle = FIGURES
         legend = "  ".join(f"{sign} {word}" for sign, word in LEGEND)
         self._layers.border_subtitle = Content(legend)
+
+
+def hints(session: Session, situation: Situation) -> tuple[str, str, str]:
+    """What layers, history and curves say while they are empty: what fills them. "": the curves know themselves."""
+    if situation.playing:
+        return "no model yet: space plays", "nothing yet: space plays", "nothing to draw so far"
+    if session.snapshot is None:
+        layers = "opening …" if situation.running else "no model yet: o opens one"
+        return layers, "nothing yet: o opens a model", "no curve yet: o opens a model, t trains it"
+    return "", "nothing yet", "the first figures come in a moment" if situation.running == "finetune" else ""
 
 
 class PlayerScreen(BenchScreen, inherit_bindings=False):

@@ -1,4 +1,5 @@
-"""The chapters and steps of a recording, to go to any of them at once."""
+"""The chapters and steps of a recording, to go to any of them at once. What is ahead is not told before it is
+asked for: the audience looks on."""
 
 from typing import ClassVar
 
@@ -16,9 +17,13 @@ from labbench.session.session import Session, Step
 from labbench.tui.screens.dialog import Buttons, Dialog
 from labbench.tui.words import rate
 
+AHEAD = "…"
+
 
 class ChaptersScreen(ModalScreen[int | None]):
-    """Dismisses with the number of the step to go to, or None. The cursor begins where the player stands."""
+    """Dismisses with the number of the step to go to, or None. The cursor begins where the player stands.
+
+    Of the steps ahead only the numbers are shown, until the key for all is pressed."""
 
     DEFAULT_CSS = """
     ChaptersScreen { align: center middle; }
@@ -29,38 +34,49 @@ class ChaptersScreen(ModalScreen[int | None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,c", "close", "Close"),
+        Binding("a", "ahead", "What is ahead"),
         Binding("right", "chapter(1)", "Next chapter", show=False),
         Binding("left", "chapter(-1)", "Previous chapter", show=False),
         Binding("j", "down", "Down", show=False),
         Binding("k", "up", "Up", show=False),
     ]
 
-    def __init__(self, recording: Session, step: int) -> None:
-        """`step` is where the player stands."""
+    def __init__(self, recording: Session, step: int, furthest: int) -> None:
+        """`step` is where the player stands, `furthest` the last step that was played."""
         super().__init__()
+        self._furthest = furthest
         self._chapters = chapters(recording)
         self._steps = recording.steps
         self._step = step
 
     def compose(self) -> ComposeResult:
         """One line for each step; those that open a chapter stand out."""
-        titles = {chapter.step: (number, chapter.title) for number, chapter in enumerate(self._chapters, 1)}
         with Dialog(f"Chapters {len(self._chapters)}" if self._chapters else f"Steps {len(self._steps)}"):
             yield OptionList(
-                *(
-                    Option(_line(step, titles.get(step.number), step.number == self._step), id=str(step.number))
-                    for step in self._steps
-                ),
+                *(Option(line, id=str(step.number)) for line, step in zip(self._lines(), self._steps, strict=True)),
                 markup=False,
             )
             arrows = "←→ chapters · " if self._chapters else ""
-            yield Buttons(("go", "Go there"), ("close", "Close"), hint=f"↑↓ steps · {arrows}⏎ go · esc close")
+            yield Buttons(("go", "Go there"), ("close", "Close"), hint=f"↑↓ steps · {arrows}a ahead · ⏎ go · esc")
+
+    def _lines(self) -> list[Content]:
+        titles = {chapter.step: (number, chapter.title) for number, chapter in enumerate(self._chapters, 1)}
+        return [
+            _line(step, titles.get(step.number), step.number == self._step, step.number > self._furthest)
+            for step in self._steps
+        ]
 
     def on_mount(self) -> None:
         """Choose at once, from where the player stands."""
         found = self.query_one(OptionList)
         found.highlighted = max(self._step - 1, 0) if self._steps else None
         found.focus()
+
+    def action_ahead(self) -> None:
+        """Show what is ahead, too."""
+        self._furthest = len(self._steps)
+        for number, line in enumerate(self._lines()):
+            self.query_one(OptionList).replace_option_prompt_at_index(number, line)
 
     def action_chapter(self, by: int) -> None:
         """To the next chapter's line, or to the beginning of this one or the one before."""
@@ -96,10 +112,12 @@ class ChaptersScreen(ModalScreen[int | None]):
         self.dismiss(here + 1 if event.button.id == "go" and here is not None else None)
 
 
-def _line(step: Step, chapter: tuple[int, str] | None, here: bool) -> Content:
+def _line(step: Step, chapter: tuple[int, str] | None, here: bool, ahead: bool) -> Content:
     sign = "▸" if here else " "
     if chapter:
-        return Content.styled(f"{sign}{chapter[0]:>3}  {chapter[1]}", "bold")
+        return Content.styled(f"{sign}{chapter[0]:>3}  {AHEAD if ahead else chapter[1]}", "bold")
+    if ahead:
+        return Content(f"{sign}     {step.number:>3}  {AHEAD}")
     words = step.operation.describe()
     if isinstance(step.operation, Note):
         words = f"✎ {words.removeprefix('note: ')}"

@@ -166,7 +166,10 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         fields = list(self._fields())
         if fields:
             amount = next((field for field in fields if field.knob.name in ("amount", "k", "epochs")), None)
-            first = amount if amount and self._last.get("layers") else fields[0]
+            planned = next((field for field in fields if field.knob.kind in ("map", "counts") and field.value), None)
+            first = planned or (amount if amount and self._last.get("layers") else fields[0])
+            for advanced in self.query(Advanced):
+                advanced.reveal(first)
             first.take_focus()
         self._announce()
 
@@ -176,12 +179,19 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         return None if any(field.problem for field in self._fields()) else self._formed()[0]
 
     def show_preview(self, event: Previewed) -> None:
-        """Show what the worker answered to `Changed`."""
+        """Show what the worker answered to `Changed`, unless it was about other values than those that stand here."""
+        if event.operation != self._announced:
+            return
         try:
             panel = self.query_one(PreviewPanel)
         except NoMatches:
             return  # an answer that came before the form was drawn, or after it went
         panel.draw(partial(preview.previewed, self._snapshot, event))
+
+    def lose_preview(self, why: str) -> None:
+        """Say that no answer comes any more."""
+        if self._announced is not None and self._entry.name in PREVIEWED:
+            self.show_preview(Previewed(operation=self._announced, error=why))
 
     def action_submit(self) -> None:
         """Dismiss with the operation; with something wrong, go to it instead."""
@@ -195,7 +205,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         if wrong:
             for advanced in self.query(Advanced):
                 advanced.reveal(wrong)
-            wrong.take_focus()
+            wrong.attend()
         self.app.bell()
 
     def action_cancel(self) -> None:
@@ -206,7 +216,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         """Show or hide the rarely used fields."""
         for advanced in self.query(Advanced):
             if advanced.display:
-                advanced.action_turn()
+                advanced.turn()
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:
@@ -228,21 +238,22 @@ class OperationForm(ModalScreen[AnyOperation | None]):
             await options.remove_children()
             await options.mount_all(self._option_fields(str(event.field.value)))
         self._settle()
-        if self._timer:
-            self._timer.stop()
-        self._timer = self.set_timer(PAUSE, self._announce)
+        self._announce(PAUSE)
 
-    def _announce(self) -> None:
+    def _announce(self, pause: float = 0.01) -> None:
+        """With other values, drop what was said of the ones before, and after a pause ask for a preview of these."""
         operation = self.operation
         if operation is not None and operation == self._announced:
             return
         self._announced = operation
+        if self._timer:
+            self._timer.stop()
         panel = self.query_one(PreviewPanel)
         if operation is None:
-            panel.wait("preview of the last right values")
+            panel.say(Content.styled("no preview until every field is right", "$text-muted"))
         elif self._entry.name in PREVIEWED:
             panel.wait()
-            self.post_message(self.Changed(operation))
+            self._timer = self.set_timer(pause, partial(self.post_message, self.Changed(operation)))
         else:
             panel.say(preview.promise(operation, self._snapshot, self._catalogue), "what will be done")
 
@@ -343,7 +354,8 @@ class OperationForm(ModalScreen[AnyOperation | None]):
             if not found:
                 return f"no layer matches {name}{meant(name, known)}; the layers are {_some(prunable)}", ""
             matched |= found
-        return "", f"{len(matched & set(prunable))} of {words.plural(len(prunable), 'layer')}"
+        meant_now, layers = len(matched & set(prunable)), words.plural(len(prunable), "layer")
+        return "", f"all {layers}" if meant_now == len(prunable) > 1 else f"{meant_now} of {layers}"
 
 
 def _matches(name: str, known: Sequence[str]) -> set[str]:

@@ -9,6 +9,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from labbench.tui.actions import WHICH
 from labbench.tui.screens.dialog import Buttons, Dialog
 
 TERMS: tuple[tuple[str, str], ...] = (
@@ -104,6 +105,8 @@ class HelpScreen(ModalScreen[None]):
             with VerticalScroll():
                 for group in dict.fromkeys(action.group for action in self._actions):
                     yield Static(group, classes="heading", markup=False)
+                    if group == "Operations":
+                        yield _line("", "which layers", WHICH)
                     for action in self._actions:
                         if action.group == group:
                             yield _line(action.key, action.title, action.help)

@@ -1,7 +1,7 @@
 """Where work begins: a model on a data set on a device, or a file to go on with."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,6 +22,7 @@ from labbench.session.own import EXAMPLES, is_own, place_of, problem_of
 from labbench.tui import sources, words
 from labbench.tui.advanced import Advanced
 from labbench.tui.fields import Field
+from labbench.tui.last_figures import last_figures
 from labbench.tui.menu import Line, Menu
 from labbench.tui.screens.dialog import Buttons, Dialog
 
@@ -39,7 +40,7 @@ STAMP = re.compile(r"^\d{4}-\d{2}-\d{2}-\d{6}-")  # in the names that the app gi
 class OpenScreen(ModalScreen[Load | Path | None]):
     """Dismisses with a load, with the path of a session or recipe, or with None."""
 
-    AUTO_FOCUS = "#model"
+    AUTO_FOCUS = "#sessions, #model"
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (76, "-narrow"), (112, "-wide")]
     DEFAULT_CSS = """
     OpenScreen { align: center middle; }
@@ -65,9 +66,9 @@ class OpenScreen(ModalScreen[Load | Path | None]):
         overflow-y: auto; scrollbar-gutter: stable; scrollbar-size-vertical: 1;
     }
     OpenScreen.-wide #parts { layout: horizontal; }
-    OpenScreen.-wide #new { width: 5fr; height: 100%; overflow-y: auto; scrollbar-gutter: stable; }
+    OpenScreen.-wide #new { width: 1fr; height: 100%; overflow-y: auto; scrollbar-gutter: stable; }
     OpenScreen.-wide #menus { height: 12; }
-    OpenScreen.-wide #old { width: 3fr; height: 100%; }
+    OpenScreen.-wide #old { width: 36%; height: 100%; }
     OpenScreen.-wide #sessions { height: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -79,49 +80,65 @@ class OpenScreen(ModalScreen[Load | Path | None]):
     ]
 
     def __init__(
-        self, catalogue: Catalogue, environment: Environment | None, sessions: Path, last: Load | None, data_dir: Path
+        self,
+        catalogue: Catalogue,
+        environment: Environment | None,
+        sessions: Path,
+        last: Load | None,
+        data_dir: Path,
+        here: Path | None = None,
     ) -> None:
+        """`here` is the session that is open already: it is not offered again."""
         super().__init__()
         self._catalogue = catalogue
         self._environment = environment
-        self._sessions = sources.recent(sessions)
+        self._sessions = [session for session in sources.recent(sessions) if session.path != here]
         self._folder = sessions
         self._last = last
         self._data_dir = data_dir
 
     def compose(self) -> ComposeResult:
-        """Three menus and what they mean; model options; sessions and a path."""
-        last = self._last
-        knobs = {knob.name: knob for knob in knobs_of(Load)}
+        """Sessions; three menus and what they mean, with options; a path."""
         with Dialog("Open a model on a data set, or go on with a session"):
             with Container(id="parts"):
-                with Vertical(id="new"):
-                    with Horizontal(id="menus"):
-                        yield Menu("model", self._models(), _line_of(last.model) if last else FIRST_MODEL, id="model")
-                        yield Menu("data", self._datasets(), last.dataset if last else FIRST_DATASET, id="dataset")
-                        yield Menu("device", self._devices(), last.device if last else AUTO, id="device")
-                    yield Static("", id="about", markup=False)
-                    yield Vertical(id="options", classes="options")
-                    yield Vertical(id="data-options", classes="options")
-                    yield Advanced(
-                        Field(knobs["weights"], last.weights if last else None, judge=_judge_weights),
-                        Field(knobs["seed"], last.seed if last else None),
-                    )
-                with Vertical(id="old"):
-                    if self._sessions:
-                        lines = [_session_line(session) for session in self._sessions]
-                        yield Menu("recent sessions", lines, id="sessions")
-                    else:
-                        sentence = f"No session yet: everything you do is recorded in {self._folder}"
-                        yield Static(sentence, id="empty", markup=False)
-                    yield Input(placeholder="or a path: session.jsonl, recipe.toml", id="path", compact=True)
-                    yield Static("", id="problem", markup=False)
+                yield from self._parts()
+            yield Input(placeholder="or a path: session.jsonl, recipe.toml", id="path", compact=True)
+            yield Static("", id="problem", markup=False)
             yield Buttons(
                 ("load", "Open model"),
                 ("file", "Open file"),
                 ("cancel", "Cancel"),
                 hint="enter · esc · tab next · ctrl+t more",
             )
+
+    def _parts(self) -> Iterator[Vertical]:
+        """Sessions first: whoever has some goes on with one more often than not."""
+        last, knobs = self._last, {knob.name: knob for knob in knobs_of(Load)}
+        menus = Horizontal(
+            Menu("model", self._models(), _line_of(last.model) if last else FIRST_MODEL, id="model"),
+            Menu("data", self._datasets(), last.dataset if last else FIRST_DATASET, id="dataset"),
+            Menu("device", self._devices(), last.device if last else AUTO, id="device"),
+            id="menus",
+        )
+        new = Vertical(
+            menus,
+            Static("", id="about", markup=False),
+            Vertical(id="options", classes="options"),
+            Vertical(id="data-options", classes="options"),
+            Advanced(
+                Field(knobs["weights"], last.weights if last else None, judge=_judge_weights),
+                Field(knobs["seed"], last.seed if last else None),
+            ),
+            id="new",
+        )
+        if self._sessions:
+            lines = [_session_line(session) for session in self._sessions]
+            yield Vertical(Menu("recent sessions", lines, id="sessions"), id="old")
+            yield new
+        else:
+            sentence = f"No session yet: everything you do is recorded in {self._folder}"
+            yield new
+            yield Vertical(Static(sentence, id="empty", markup=False), id="old")
 
     async def on_mount(self) -> None:
         """Describe what is chosen."""
@@ -177,7 +194,7 @@ class OpenScreen(ModalScreen[Load | Path | None]):
         wrong = next((field for field in self.query(Field) if field.problem), None)
         if wrong:
             self.query_one(Advanced).reveal(wrong)
-            wrong.take_focus()
+            wrong.attend()
         self.app.bell()
 
     @on(Input.Submitted, "#path")
@@ -198,7 +215,7 @@ class OpenScreen(ModalScreen[Load | Path | None]):
 
     def action_toggle_rare(self) -> None:
         """Show or hide weights and seed."""
-        self.query_one(Advanced).action_turn()
+        self.query_one(Advanced).turn()
 
     def action_neighbour(self, steps: int) -> None:
         """From one of the three menus to the next."""
@@ -341,7 +358,7 @@ def _session_line(session: sources.Recent) -> Line:
     name = session.title or STAMP.sub("", session.path.stem)
     if session.problem:
         return Line(str(session.path), f"{session.path.name}: {session.problem}", session.date)
-    what = "cut off" if session.cut_off else f"{session.size / 1000:,.0f} kB"
+    what = "cut off" if session.cut_off else last_figures(session.path) or f"{session.size / 1000:,.0f} kB"
     return Line(str(session.path), name, f"{session.date} · {what}")
 
 

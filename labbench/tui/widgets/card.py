@@ -28,10 +28,12 @@ NAMES = {"accuracy": "accuracy", "sparsity": "sparsity", "parameters": "paramete
 
 
 class Guess(Input):
-    """A line for numbers. What is no part of a number is left to the player's keys, as are space and arrows while it is
-    empty."""
+    """A line for numbers. No other letter is typed, and none acts: who guesses does not know the player's keys.
+    Space and arrows mean the player while the line is empty; escape leaves it."""
 
     LETTERS: ClassVar[str] = "0123456789.,;%kKMmGg "
+    PASSED: ClassVar[tuple[str, ...]] = ("pause", "forward", "back")
+    """The player's actions whose keys act while the line is empty."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Leave", show=False),
         Binding("up,down,pageup,pagedown", "leave", "Leave", show=False),
@@ -40,21 +42,23 @@ class Guess(Input):
     class Left(Message):
         """No answer, for now."""
 
+    class Refused(Message):
+        """A letter that no number has."""
+
     class Passed(Message):
-        """An arrow in an empty line means the player."""
+        """Space or an arrow in an empty line means the player."""
 
         def __init__(self, action: str) -> None:
             super().__init__()
             self.action = action
 
-    def check_consume_key(self, key: str, character: str | None) -> bool:
-        """Only what numbers are made of is typed."""
-        letters = self.LETTERS if self.value else self.LETTERS[:10]
-        return character is not None and character in letters
-
     async def _on_key(self, event: events.Key) -> None:
-        if event.is_printable and not self.check_consume_key(event.key, event.character):
-            event.prevent_default()  # it goes on to the screen
+        letter = event.character or ""
+        if not event.is_printable or (letter in self.LETTERS and (self.value or letter != " ")):
+            return  # Input types it, or does what the key is bound to
+        event.prevent_default()
+        event.stop()
+        self.post_message(self.Passed("pause") if letter == " " else self.Refused())
 
     def action_cursor_right(self, select: bool = False) -> None:
         """Within the text; without any, the next step."""
@@ -217,6 +221,11 @@ class Card(Vertical):
             self._advise(f"✗ {error}")
         else:
             self.post_message(self.Guessed(guesses))
+
+    @on(Guess.Refused)
+    def _refused(self, event: Guess.Refused) -> None:
+        event.stop()
+        self._advise("✗ only numbers are typed here; after esc letters are keys again")
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:

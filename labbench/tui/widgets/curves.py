@@ -8,6 +8,7 @@ from rich.style import Style
 from rich.text import Text
 from textual.binding import BindingType
 from textual.message import Message
+from textual.reactive import reactive
 from textual.widget import Widget
 
 from labbench.session.session import Curve
@@ -43,6 +44,9 @@ class Curves(Widget, can_focus=True):
         "curves--border",
         "curves--quiet",
     }
+
+    hint: reactive[str] = reactive("")
+    """What is said in place of a picture while there is nothing to draw."""
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -94,11 +98,11 @@ class Curves(Widget, can_focus=True):
         width, height = self.content_size
         if self.kind == "histogram":
             style = self._style("curves--first")
-            empty = Text("no layer under the cursor")
+            empty = Text(self.hint or "no layer under the cursor", overflow="ellipsis")
             return histogram(self._row, (width, height), style) if self._row else empty
         series = self._series()
         if not series:
-            return Text(EMPTY[self.kind], overflow="ellipsis")
+            return Text(self.hint or EMPTY[self.kind], overflow="ellipsis")
         log = self.log_axis and self.kind == "loss"
         picture = plot(series, self._runs, (width, height - 1), self._style("curves--border"), log)
         return self._legend(series, log, width).append("\n").append_text(picture)

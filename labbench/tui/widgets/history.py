@@ -10,6 +10,7 @@ from textual import events
 from textual.binding import BindingType
 from textual.geometry import Size
 from textual.message import Message
+from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -36,6 +37,9 @@ class History(ScrollView, can_focus=True, inherit_bindings=False):
 
     class Asked(Message):
         """A row was clicked twice: it shall be read."""
+
+    hint: reactive[str] = reactive("nothing yet: o opens a model")
+    """What is said while there is no row."""
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -130,7 +134,7 @@ class History(ScrollView, can_focus=True, inherit_bindings=False):
         """One line."""
         width, number = self.size.width, y + self.scroll_offset.y
         if number >= len(self._lines):
-            words = "  nothing yet: o opens a model" if y == 0 and not self._rows else ""
+            words = f"  {self.hint}" if y == 0 and not self._rows else ""
             return Strip([Segment(words, self.rich_style)]).adjust_cell_length(width, self.rich_style)
         row, kind, text = self._lines[number]
         style = self.rich_style

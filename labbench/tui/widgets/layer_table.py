@@ -20,6 +20,7 @@ from labbench.session.snapshot import LayerRow
 from labbench.tui.actions import list_bindings
 from labbench.tui.widgets.columns import NAME, Changes, Placed, place
 
+ALL = ("*",)
 MARK = "●"
 MARK_WIDTH = 2
 HEAD = 1  # lines above the rows
@@ -128,9 +129,8 @@ class LayerTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """The marked layers in network order, else the one under the cursor."""
-        marked = tuple(row.name for row in self._all if row.name in self.marks)
-        return marked or ((self.current.name,) if self.current else ())
+        """What operations mean: the marked layers in network order, or all layers when none is marked."""
+        return tuple(row.name for row in self._all if row.name in self.marks) or ALL
 
     def filter(self, pattern: str) -> None:
         """Show only the layers that match."""

@@ -2,14 +2,16 @@
 
 from rich.text import Text
 
+from labbench.cells import cells, cut
 from labbench.printable import printable
 from labbench.session.events import Died, Failed, Progress
-from labbench.session.operations import Note
+from labbench.session.operations import Evaluate, Load, Note
 from labbench.session.session import Session
 from labbench.tui.situation import Playing, Situation
-from labbench.tui.words import clock, count, figure, fitted, rate
+from labbench.tui.words import clock, count, figure, fitted, rate, times
 
 BAR = 20
+ENOUGH = 24  # cells of an operation's words or of a remark that are worth reading; the history has all of them
 
 
 def status(session: Session, situation: Situation, width: int) -> Text:
@@ -38,8 +40,8 @@ def status(session: Session, situation: Situation, width: int) -> Text:
         return text.append("! ", "bold").append(printable(" ".join(session.problem.error.split())))
     begin = "ready: . does the first step" if situation.recipe else "ready: o opens a model"
     if situation.playing:
-        return text.append(_last(session).partition(" ")[2])  # its number was said
-    return text.append(_last(session) or begin)
+        return text.append(_last(session, room).partition(" ")[2])  # its number was said
+    return text.append(_last(session, room) or begin)
 
 
 def bar(fraction: float, width: int = BAR) -> str:
@@ -75,15 +77,38 @@ def _figures(session: Session, progress: Progress) -> list[str]:
     return parts
 
 
-def _last(session: Session) -> str:
+def outcome(session: Session) -> list[str]:
+    """What the last operation did to the model, in a few figures: "98.9 → 84.7 %" and "×1.00 → ×1.98"."""
+    step, before = session.steps[-1], session.before
+    now = step.event.snapshot
+    if now is None or isinstance(step.operation, Load):
+        before = None
+    split = step.operation.split if isinstance(step.operation, Evaluate) else "validation"
+    parts = []
+    if now and split in now.accuracy:
+        then = before.accuracy.get(split) if before else None
+        said, was = rate(now.accuracy[split].top1), rate(then.top1) if then else ""
+        named = "" if split == "validation" else f"{split} "
+        parts.append(f"{named}{f'{was} → ' if was not in ('', said) else ''}{said} %")
+    if now and before and times(now.whole.ratio) != times(before.whole.ratio):
+        parts.append(f"{times(before.whole.ratio)} → {times(now.whole.ratio)}")
+    return parts
+
+
+def _last(session: Session, width: int) -> str:
+    """The last operation and its outcome; where there is too little room, fewer figures and shortened words."""
     if not session.steps:
         return ""
     step = session.steps[-1]
     if isinstance(step.operation, Note):
         return f"{step.number} note"
     took = f" in {clock(step.event.seconds)}" if step.event.seconds >= 1 else ""
-    remarks = "".join(f" · {remark}" for remark in step.event.remarks[:1])
-    return printable(f"{step.number} {step.operation.describe()}{took}{remarks}")
+    words = printable(f"{step.number} {step.operation.describe()}{took}")
+    figures = "  ".join(fitted(outcome(session), width - min(cells(words), ENOUGH) - 2, "  "))
+    if figures:
+        words = f"{cut(words, width - cells(figures) - 2)}  {figures}"
+    remark = "".join(printable(f" · {remark}") for remark in step.event.remarks[:1])
+    return words + (remark if width - cells(words) >= min(cells(remark), ENOUGH) else "")
 
 
 def _playing(session: Session, playing: Playing) -> str:

@@ -89,7 +89,8 @@ async def perform(
                     writer.write(at, event)
             session.append(session.seconds, ready)
             see(session, ready)
-            for request in (*([begun.restore] if begun else []), *operations):
+            requests: list[AnyRequest] = [*([begun.restore] if begun else []), *operations]
+            for request in requests:
                 async for event in bench.ask(request):
                     seconds = time.monotonic() - start
                     session.append(seconds, event)

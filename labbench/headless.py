@@ -117,7 +117,8 @@ async def perform(
                 writer.write(session.seconds, ready)
             session.append(session.seconds, ready)
             see(session, ready)
-            for request in (*([begun.restore] if begun and begun.restore.points else []), *operations):
+            requests: list[AnyRequest] = [*([begun.restore] if begun and begun.restore.points else []), *operations]
+            for request in requests:
                 async for event in bench.ask(request):
                     if isinstance(event, Silence):
                         see(session, event)

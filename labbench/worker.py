@@ -66,7 +66,7 @@ from labbench.session.events import (
     Trust,
 )
 from labbench.session.jsonl import decode_request, encode
-from labbench.session.operations import AnyOperation, Finetune, Load, Recalibrate, Standing, Value, Walk
+from labbench.session.operations import AnyOperation, Load, Standing, Value
 from labbench.session.own import is_own
 from labbench.session.reading import path_of
 
@@ -225,7 +225,7 @@ class Worker:
         """What an operation would do. Training, loading and measuring are not tried."""
         state = self.timeline.state
         try:
-            if isinstance(operation, Load | Finetune | Recalibrate | Walk | Standing):
+            if not operation.PREVIEWED:
                 raise BenchError(f"no preview of {operation.describe()}")
             tools = Tools(self.data, stopped=self.awaited, own=self.own, gradients=self._gradients)
             with in_words(operation):

@@ -37,19 +37,16 @@ from labbench.session.operations import (
     Evaluate,
     Finetune,
     Freeze,
-    Jump,
     Load,
     Measure,
     Name,
     Note,
     Prune,
     Recalibrate,
-    Redo,
     Scan,
     Standing,
     Task,
     Time,
-    Undo,
     Unfreeze,
     Unprune,
     percent,
@@ -145,8 +142,8 @@ def _apply(operation: AnyOperation, state: State, tools: Tools) -> Applied:
             return Applied(state, operation)
         case Name() | Note():
             return Applied(state, operation)
-        case Load() | Undo() | Redo() | Jump():
-            raise BenchError("undo, redo and jump walk over the timeline; there is no state to apply them to")
+        case _:
+            raise BenchError(f"{operation.describe()} walks over the timeline; there is no state to apply it to")
 
 
 def _attempt(operation: Prune | Cluster, state: State, tools: Tools) -> State:

@@ -6,7 +6,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -14,8 +14,8 @@ from msgspec import Struct
 from labbench.session.operations import OPERATIONS, Operation, Value
 
 
-class Knob(Struct, frozen=True, kw_only=True):
-    """One setting: its type, range, default and one line of explanation."""
+class Knob(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One setting: its type, range, default, one line of explanation, and what forms and checks need to know of it."""
 
     name: str
     kind: str
@@ -30,6 +30,24 @@ class Knob(Struct, frozen=True, kw_only=True):
     high_open: bool = False
     choices: tuple[Value, ...] = ()
     help: str = ""
+    menus: tuple[str, ...] = ()
+    """The menus of the catalogue of which its value names an entry; none may be named where the default is empty."""
+    fills: str = ""
+    """The field that takes the settings of that entry."""
+    layers: Literal["", "prunable", "all"] = ""
+    """Which layers its value names, if it names layers: conv and linear layers, or norms too."""
+    rare: bool = False
+    """Whether few need it: a form shows it on request."""
+    once: bool = False
+    """Whether it is of one occasion: the next form does not begin with it."""
+    recorded: bool = False
+    """Whether the bench writes it down, and nobody is asked for it."""
+    offered: bool = False
+    """Whether it is asked for only where there is something to do for it; while it is on, no other field matters."""
+    only_with: dict[str, tuple[Value, ...]] = {}
+    """It means something only while these fields have one of these values; none listed: any but empty, 0 or off."""
+    idle_for: tuple[str, ...] = ()
+    """Facts of methods to which it means nothing, or their granularity."""
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -112,11 +130,13 @@ def _range(kind: msgspec.inspect.IntType | msgspec.inspect.FloatType) -> dict[st
 def _knob(field: msgspec.inspect.Field, hint: Any) -> Knob:
     kind: msgspec.inspect.Type = field.type
     text = ""
+    facts: dict[str, Any] = {}
     while isinstance(kind, msgspec.inspect.Metadata):
         text = text or (kind.extra_json_schema or {}).get("description", "")
+        facts |= kind.extra or {}
         kind = kind.type
     default = None if field.default is msgspec.NODEFAULT else field.default
-    made = Knob(name=field.encode_name, kind="text", default=default, help=text)
+    made = Knob(name=field.encode_name, kind="text", default=default, help=text, **facts)
     match kind:
         case msgspec.inspect.BoolType():
             return msgspec.structs.replace(made, kind="bool")

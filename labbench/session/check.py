@@ -9,11 +9,13 @@ import msgspec
 
 from labbench.session.catalogue import Catalogue, Entry, Knob, knobs_of
 from labbench.session.goals import goals_of
-from labbench.session.operations import OPERATIONS, AnyOperation, Cluster, Finetune, Load, Prune, Scan, Task
+from labbench.session.operations import OPERATIONS, AnyOperation, Load, Task
 from labbench.session.own import is_own, problem_of
 
 MAY_BE_LEFT_OUT = frozenset({"options", "map", "counts", "lists"})
 """Kinds of settings that are empty unless given."""
+KINDS = {"datasets": "data set"}
+"""What an entry of a menu is called, where that is not the menu's name without its s."""
 
 
 class BadInput(ValueError):
@@ -62,34 +64,23 @@ def check_fields(owner: str, knobs: Iterable[Knob], given: Mapping[str, object])
 def check_names(operation: AnyOperation, catalogue: Catalogue) -> None:
     """Raise `BadInput` if the catalogue has no such model, data set, method or regularizer, or not with
     these options."""
-    match operation:
-        case Load():
-            dataset = _check_name("data set", operation.dataset, catalogue.datasets)
-            check_fields(dataset.name, dataset.knobs, operation.data_options)
-            if is_own(operation.model):  # its options are the factory's: only the bench can tell
-                if problem := problem_of(operation.model):
-                    raise BadInput(problem)
-                return
-            model = _check_name("model", operation.model, catalogue.models)
-            check_fields(model.name, model.knobs, operation.options)
-        case Prune():
-            method = _check_name("method", operation.method, catalogue.methods)
-            check_fields(method.name, method.knobs, operation.options)
-        case Cluster():
-            clustering = _check_name("clustering", operation.method, catalogue.clusterings)
-            check_fields(clustering.name, clustering.knobs, operation.options)
-        case Finetune() if operation.regularizer:
-            _check_name("regularizer", operation.regularizer, catalogue.regularizers)
-        case Scan():
-            method = _check_name("method", operation.method, (*catalogue.methods, *catalogue.clusterings))
-            check_fields(method.name, method.knobs, operation.options)
-        case Task():
-            try:
-                goals_of(operation)
-            except ValueError as error:
-                raise BadInput(f"task {operation.name}: {error}") from None
-        case _:
-            pass
+    for knob in knobs_of(type(operation)):
+        name = getattr(operation, knob.name)
+        if not knob.menus or name == knob.default == "":
+            continue
+        if isinstance(operation, Load) and knob.name == "model" and is_own(name):
+            if problem := problem_of(name):
+                raise BadInput(problem)
+            continue  # its options are the factory's: only the bench can tell
+        entries = [entry for menu in knob.menus for entry in getattr(catalogue, menu)]
+        entry = _check_name(KINDS.get(knob.menus[0], knob.menus[0].removesuffix("s")), name, entries)
+        if knob.fills:
+            check_fields(entry.name, entry.knobs, getattr(operation, knob.fills))
+    if isinstance(operation, Task):
+        try:
+            goals_of(operation)
+        except ValueError as error:
+            raise BadInput(f"task {operation.name}: {error}") from None
 
 
 def _check_name(kind: str, name: str, entries: Sequence[Entry]) -> Entry:

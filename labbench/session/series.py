@@ -19,9 +19,21 @@ STEEPNESS = 5.0  # of the exponential: after a fifth of the steps 63 % of the wa
 class Steps(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a gradual prune has beside the fields of a prune."""
 
-    steps: Annotated[int, Meta(ge=1, le=1000, description="prune in so many steps, each further than the last")] = 1
+    steps: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="prune in so many steps, each further than the last",
+            extra={"idle_for": ("own_target",)},
+        ),
+    ] = 1
     schedule: Annotated[
-        Schedule, Meta(description="how the amount grows over the steps: cubic is AGP, most of it early")
+        Schedule,
+        Meta(
+            description="how the amount grows over the steps: cubic is AGP, most of it early",
+            extra={"idle_for": ("own_target",)},
+        ),
     ] = "linear"
 
 
@@ -102,7 +114,7 @@ def operations_from(raw: object) -> tuple[AnyOperation, ...]:
         cluster = operation_from({"op": "cluster", **given})
         assert isinstance(cluster, Cluster)
         return layerwise(cluster, between)
-    check_fields(name, (*knobs_of(Steps), *(knob for knob in knobs_of(Prune) if knob.name != "filters")), given)
+    check_fields(name, (*knobs_of(Steps), *(knob for knob in knobs_of(Prune) if not knob.recorded)), given)
     steps: Steps = convert({key: given.pop(key) for key in Steps.__struct_fields__ if key in given}, Steps)
     prune = operation_from({"op": "prune", **given})
     assert isinstance(prune, Prune)

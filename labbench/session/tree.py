@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from labbench.session.operations import AnyOperation, Jump, Name, Redo, Standing, Undo, Walk
+from labbench.session.operations import AnyOperation, Change, Jump, Name, Redo, Undo, Walk
 
 Item = TypeVar("Item")
 
@@ -32,7 +32,7 @@ class Tree(Struct, Generic[Item]):
                 self._stand(self.goal(operation))
             case Name():
                 self._name(operation)
-            case _ if not isinstance(operation, Standing):
+            case Change():
                 number = self.count + 1
                 self.items[number], self.parents[number] = item, self.now
                 if self.now:
@@ -53,6 +53,8 @@ class Tree(Struct, Generic[Item]):
                 return self.latest[self.now]
             case Jump():
                 return self.point(operation.to)
+            case _:
+                raise AssertionError(f"{operation} leads to no point")
 
     def point(self, called: str) -> int:
         """The number of a point by number or name; "" is where one stands. Raises `ValueError`, for the user."""
@@ -69,7 +71,7 @@ class Tree(Struct, Generic[Item]):
 
     def check(self, operation: AnyOperation) -> None:
         """Raise `ValueError`, for the user, where `take` would."""
-        if isinstance(operation, Undo | Redo | Jump):
+        if isinstance(operation, Walk):
             self.goal(operation)
         elif isinstance(operation, Name):
             self._nameable(operation)

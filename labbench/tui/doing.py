@@ -78,6 +78,7 @@ EPOCHS_BETWEEN = Knob(
     default=0,
     low=0,
     high=100_000,
+    idle_for=("own_target",),
     help="after each step finetune so many epochs, as the finetune form last said; 0: not at all",
 )
 

@@ -16,8 +16,6 @@ from labbench.session.writing import PRIVATE, whole
 
 THEME = "textual-dark"
 LIMIT = 2**22  # bytes of the file
-FORGOTTEN = frozenset({"layers", "amounts", "ks", "filters", "steps", "text", "sha256", "code_sha256", "resume"})
-"""Fields of one occasion: which layers, how much of each, where a run was stopped, what was noted, what a file held."""
 
 
 class Remembered(Struct, kw_only=True):
@@ -58,7 +56,8 @@ class Settings:
             return  # its values are those of the run that was stopped
         raw = msgspec.to_builtins(operation)
         name = raw.pop("op")
-        kept = {key: value for key, value in raw.items() if key not in FORGOTTEN}
+        knobs = knobs_of(type(operation))
+        kept = {k.name: raw[k.name] for k in knobs if k.name in raw and not (k.once or k.recorded or k.offered)}
         if isinstance(operation, Load):
             self._remembered.load = kept
         self._remembered.operations[name] = kept

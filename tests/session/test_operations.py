@@ -8,15 +8,35 @@ import pytest
 from session_examples import LOAD, OPERATIONS
 
 from labbench.session import recipe
-from labbench.session.catalogue import operation_entries, shipped
+from labbench.session.catalogue import knobs_of, operation_entries, shipped
 from labbench.session.check import BadInput, check_names, operation_from
 from labbench.session.jsonl import decode_request, encode
 from labbench.session.operations import OPERATIONS as KINDS
-from labbench.session.operations import AnyOperation, Finetune, Load, Prune
+from labbench.session.operations import Annotation, AnyOperation, Change, Finetune, Load, Look, Operation, Prune, Walk
 
 
 def test_the_examples_have_one_of_each_operation() -> None:
     assert {type(operation) for operation in OPERATIONS} == set(KINDS.values())
+
+
+def test_an_operation_is_of_exactly_one_kind() -> None:
+    bases = (Change, Look, Walk, Annotation)
+    assert set(Operation.__subclasses__()) == set(bases)  # else it is neither a point nor anything beside one
+    assert list(KINDS.values()) == [kind for base in bases for kind in base.__subclasses__()]
+    assert all(sum(issubclass(kind, base) for base in bases) == 1 for kind in KINDS.values())
+
+
+def test_the_facts_of_fields_name_what_is_there() -> None:
+    facts = {name for method in shipped().methods for name, value in method.facts.items() if value is True}
+    facts |= {str(method.facts["granularity"]) for method in shipped().methods}
+    for kind in KINDS.values():
+        knobs = {knob.name: knob for knob in knobs_of(kind)}
+        for knob in knobs.values():
+            assert all(hasattr(shipped(), menu) for menu in knob.menus)
+            assert set(knob.idle_for) <= facts
+            assert not knob.fills or knobs[knob.fills].kind == "options"
+            for other, values in knob.only_with.items():
+                assert not knobs[other].choices or set(values) <= set(knobs[other].choices)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.describe()[:40])

@@ -20,7 +20,7 @@ from textual.widgets import Button, Input, Static
 from labbench.session.catalogue import Catalogue, Entry, Knob
 from labbench.session.check import BadInput, listed, meant, operation_from
 from labbench.session.events import Previewed
-from labbench.session.operations import AnyOperation
+from labbench.session.operations import OPERATIONS, AnyOperation
 from labbench.session.snapshot import Snapshot
 from labbench.tui import preview, words
 from labbench.tui.advanced import Advanced
@@ -28,49 +28,7 @@ from labbench.tui.fields import Field
 from labbench.tui.preview import PreviewPanel
 from labbench.tui.screens.dialog import Buttons, Dialog
 
-MENUS = {
-    ("load", "model"): "models",
-    ("load", "dataset"): "datasets",
-    ("prune", "method"): "methods",
-    ("scan", "method"): "methods clusterings",
-    ("cluster", "method"): "clusterings",
-    ("finetune", "regularizer"): "regularizers",
-}
-"""The menus of the catalogue that an operation's field names an entry of."""
-OWNERS = ("method", "model")
-"""Fields whose entry has knobs of its own, which fill `options`."""
 NOTHING = Entry(name="", title="None: the loss alone is minimized")
-OPTIONAL = frozenset({"regularizer"})
-"""Menus from which nothing may be chosen."""
-RARE = frozenset(
-    {"seed", "steps", "device", "momentum", "weight_decay", "tied", "keep", "weights", "sha256", "nesterov", "warmup"}
-    | {"penalized", "loss", "scale", "label_smoothing", "distill", "temperature", "batch_size", "augment", "clip"}
-    | {"precision", "layout", "engine", "amounts", "round_to", "maximum", "lenient", "ks"}
-)
-ONLY_WITH: dict[str, tuple[str, tuple[object, ...]]] = {
-    "nesterov": ("optimizer", ("sgd",)),
-    "milestones": ("schedule", ("multi-step",)),
-    "gamma": ("schedule", ("multi-step", "plateau")),
-    "watch": ("schedule", ("plateau",)),
-    "patience": ("schedule", ("plateau",)),
-    "last": ("schedule", ("ramp",)),
-    "warmup": ("schedule", ("constant", "cosine", "multi-step", "plateau")),
-    "scale": ("loss", ("scaled-softmax",)),
-    "fraction": ("k", (0,)),
-    "amounts": ("scope", ("layer",)),
-}
-"""Fields that mean something only while another one has one of these values."""
-NOT_WITHOUT = {"strength": "regularizer", "penalized": "regularizer", "temperature": "distill"}
-"""Fields that mean something only while another one is not empty or 0."""
-OFFERED = frozenset({"resume"})
-"""Fields that are there only where there is something to do for them; while one is set, no other field matters."""
-WITHOUT_TARGET = frozenset(
-    {"amount", "amounts", "scope", "maximum", "round_to", "lenient", "steps", "schedule", "epochs_between"}
-)
-"""Fields that mean nothing to a method with a rule of its own."""
-PREVIEWED = frozenset({"freeze", "unfreeze", "prune", "unprune", "cluster"})
-NORMS_TOO = frozenset({"freeze", "unfreeze"})
-"""Operations whose layers may be norms."""
 CLAUSE = re.compile("[,;:] ")  # a title must fit 80 columns: its first clause does
 NAMES_SHOWN = 12  # layers in a refusal
 PAUSE = 0.15  # seconds without a key before a preview is asked for
@@ -131,12 +89,13 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         self.besides: dict[str, object] = {knob.name: knob.default for knob in beside}
         self._announced: AnyOperation | None = None
         self._timer: Timer | None = None
-        self._owner = next((knob.name for knob in entry.knobs if knob.name in OWNERS), None)
+        self._owner = next((knob for knob in entry.knobs if knob.fills), None)
+        """The field whose entry has settings of its own."""
 
     def compose(self) -> ComposeResult:
         """Common fields, the chosen method's own, rare ones, and the preview."""
-        knobs = [knob for knob in self._entry.knobs if knob.kind not in ("options", "lists")]
-        rare = [knob for knob in knobs if knob.name in RARE]
+        knobs = [knob for knob in self._entry.knobs if knob.kind != "options" and not knob.recorded]
+        rare = [knob for knob in knobs if knob.rare]
         rare[:0] = self._beside
         title = f"{self._entry.name.capitalize()} · {CLAUSE.split(self._entry.title)[0]}"
         with Dialog(title):
@@ -145,7 +104,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
                     for knob in knobs:
                         if knob not in rare:
                             yield self._field(knob)
-                        if knob.name == self._owner:
+                        if knob == self._owner:
                             yield Vertical(
                                 *self._option_fields(self._chosen_at_first(knob)), id="options", classes="part"
                             )
@@ -233,7 +192,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
     @on(Field.Changed)
     async def _changed(self, event: Field.Changed) -> None:
         event.stop()
-        if event.field.knob.name == self._owner and event.field.parent is not self.query_one("#options"):
+        if event.field.knob == self._owner:
             options = self.query_one("#options")
             await options.remove_children()
             await options.mount_all(self._option_fields(str(event.field.value)))
@@ -251,7 +210,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         panel = self.query_one(PreviewPanel)
         if operation is None:
             panel.say(Content.styled("no preview until every field is right", "$text-muted"))
-        elif self._entry.name in PREVIEWED:
+        elif OPERATIONS[self._entry.name].PREVIEWED:
             panel.wait()
             self._timer = self.set_timer(pause, partial(self.post_message, self.Changed(operation)))
         else:
@@ -261,7 +220,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         """Show the fields that mean something now, and what is wrong with all of them together."""
         values = {field.knob.name: field.value for field in self._fields(hidden=True)}
         for field in self.query(Field):
-            field.display = self._is_option(field) or self._applies(field.knob.name, values)
+            field.display = self._is_option(field) or self._applies(field.knob, values)
         for advanced in self.query(Advanced):
             advanced.summarize()
             advanced.display = any(field.display for field in advanced.fields)
@@ -270,25 +229,23 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         line.display = bool(problem)
         line.update(Content(f"✗ {problem}"))
 
-    def _applies(self, name: str, values: Mapping[str, object]) -> bool:
-        if name in OFFERED:
-            return name in self._last
-        if any(values.get(offered) for offered in OFFERED) or name in self._idle(values):
+    def _applies(self, knob: Knob, values: Mapping[str, object]) -> bool:
+        if knob.offered:
+            return knob.name in self._last
+        if any(values.get(other.name) for other in self._entry.knobs if other.offered):
             return False
-        other, needed = ONLY_WITH.get(name, ("", ()))
-        if other in values and other not in self._idle(values) and values[other] not in needed:
-            return False
-        return bool(values.get(NOT_WITHOUT.get(name, ""), True))
+        idle = self._idle(values)
+        return knob.name not in idle and all(
+            other not in values or other in idle or (values[other] in needed if needed else bool(values[other]))
+            for other, needed in knob.only_with.items()
+        )
 
-    def _idle(self, values: Mapping[str, object]) -> frozenset[str]:
+    def _idle(self, values: Mapping[str, object]) -> set[str]:
         """Fields that mean nothing to the chosen method."""
         method = self._catalogue.entry("methods", str(values.get("method")))
-        if method is None:
-            return frozenset()
-        if method.facts.get("own_target"):
-            return WITHOUT_TARGET
-        idle = {"round_to"} if method.facts.get("granularity") == "weight" else set()
-        return frozenset(idle | {"scope"} if method.facts.get("in_layers") else idle)
+        facts = method.facts if method else {}
+        said = {name for name, value in facts.items() if value is True} | {facts.get("granularity")}
+        return {knob.name for knob in (*self._entry.knobs, *self._beside) if said & set(knob.idle_for)}
 
     @staticmethod
     def _is_option(field: Field) -> bool:
@@ -306,7 +263,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
             else:
                 raw[field.knob.name] = field.value
         if options:
-            raw["options"] = options
+            raw[self._owner.fills if self._owner else "options"] = options
         try:
             return operation_from(raw), ""
         except BadInput as error:
@@ -316,28 +273,27 @@ class OperationForm(ModalScreen[AnyOperation | None]):
         return (field for field in self.query(Field) if hidden or field.display)
 
     def _field(self, knob: Knob) -> Field:
-        entries = self._menu(knob.name)
-        if knob.name in OPTIONAL:
-            entries = (NOTHING, *entries)
-        norms = self._entry.name in NORMS_TOO or knob.name == "penalized"
-        judge = partial(self._judge_layers, norms) if knob.name in ("layers", "penalized") else None
-        return Field(knob, self._last.get(knob.name), entries, judge)
+        judge = partial(self._judge_layers, knob.layers == "all") if knob.layers else None
+        return Field(knob, self._last.get(knob.name), self._menu(knob), judge)
 
-    def _menu(self, field: str) -> tuple[Entry, ...]:
+    def _menu(self, knob: Knob) -> tuple[Entry, ...]:
         """The entries that a field chooses from; none for one that is filled in."""
-        menus = MENUS.get((self._entry.name, field), "").split()
-        return tuple(entry for menu in menus for entry in getattr(self._catalogue, menu))
+        entries = [entry for menu in knob.menus for entry in getattr(self._catalogue, menu)]
+        return (NOTHING, *entries) if knob.menus and knob.default == "" else tuple(entries)
 
     def _chosen_at_first(self, knob: Knob) -> str:
-        names = [entry.name for entry in self._menu(knob.name)]
+        names = [entry.name for entry in self._menu(knob)]
         for name in (self._last.get(knob.name), knob.default):
             if name in names:
                 return str(name)
         return names[0] if names else ""
 
     def _option_fields(self, chosen: str) -> list[Field]:
-        entry = next((one for one in self._menu(self._owner or "") if one.name == chosen), None)
-        last = self._last.get("options") if self._last.get(self._owner or "") == chosen else None
+        owner = self._owner
+        if owner is None:
+            return []
+        entry = next((one for one in self._menu(owner) if one.name == chosen), None)
+        last = self._last.get(owner.fills) if self._last.get(owner.name) == chosen else None
         known = last if isinstance(last, Mapping) else {}
         return [Field(knob, known.get(knob.name)) for knob in (entry.knobs if entry else ())]
 

@@ -149,7 +149,7 @@ class OperationForm(ModalScreen[AnyOperation | None]):
 
     def lose_preview(self, why: str) -> None:
         """Say that no answer comes any more."""
-        if self._announced is not None and self._entry.name in PREVIEWED:
+        if self._announced is not None and self._announced.PREVIEWED:
             self.show_preview(Previewed(operation=self._announced, error=why))
 
     def action_submit(self) -> None:

@@ -268,16 +268,16 @@ def until(process: subprocess.Popen[bytes], file: Path, words: str) -> None:
 
 def test_a_signal_stops_a_command_as_ctrl_c_does_and_is_its_exit_code(program: list[str]) -> None:
     Path("long.toml").write_text(RECIPE.replace("epochs = 3", "epochs = 3\nseed = 13"), encoding="utf-8")
-    for number, out, command in (
-        (signal.SIGTERM, "s.jsonl", ("run", "long.toml")),
-        (signal.SIGHUP, "again.jsonl", ("replay", "s.jsonl")),
+    for number, out, command, words in (
+        (signal.SIGTERM, "s.jsonl", ("run", "long.toml"), "s.jsonl has what was done, and the same command goes on"),
+        (signal.SIGHUP, "again.jsonl", ("replay", "s.jsonl"), "go on with: labbench again.jsonl"),
     ):
         process = started(program, *command, "--out", out)
         until(process, Path(out), '"train"')
         process.send_signal(number)
         _, said = process.communicate(timeout=30)
         assert process.returncode == 128 + number
-        assert said.decode() == f"labbench: stopped; go on with: labbench {out}\n"
+        assert said.decode() == f"labbench: stopped; {words}\n"
         session = read(Path(out))[1]
         assert len(session.steps) == 2 and session.interrupted is None
         assert Path(out).read_bytes().endswith(b'"event":"closed"}]\n')
@@ -309,7 +309,7 @@ def test_a_worker_that_hangs_is_said_and_ctrl_c_twice_or_one_signal_ends_it(
         time.sleep(0.2)
     _, rest = process.communicate(timeout=30)
     assert process.returncode == 128 + numbers[0]
-    assert rest.decode() == "labbench: stopped; go on with: labbench s.jsonl\n"
+    assert rest.decode() == "labbench: stopped; s.jsonl has what was done, and the same command goes on\n"
     session = read(Path("s.jsonl"))[1]
     assert session.interrupted and len(session.steps) == 1
     assert not Path("s.jsonl").read_bytes().endswith(b'"event":"closed"}]\n'), "the next start offers to go on"

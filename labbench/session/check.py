@@ -98,7 +98,9 @@ def wrong(knob: Knob, value: object) -> str:
         case "choice":
             return "" if value in knob.choices and not isinstance(value, bool) else f"one of {listed(knob.choices)}"
         case "text":
-            return "" if isinstance(value, str) else "text in quotes"
+            if not isinstance(value, str):
+                return "text in quotes"
+            return "" if _can_be_sent(value) else "text in UTF-8"
         case "options":
             right = isinstance(value, Mapping) and all(_can_be_sent(item) for item in value.values())
             return "" if right else "a table of names and values, such as {p = 2}"
@@ -140,10 +142,12 @@ def _wrong_number(knob: Knob, value: object) -> str:
 
 
 def _can_be_sent(value: object) -> bool:
-    """Whether JSON has this value: finite, and a whole number of at most 64 bits."""
+    """Whether JSON has this value: finite, a whole number of at most 64 bits, text that is Unicode."""
     match value:
-        case bool() | str():
+        case bool():
             return True
+        case str():
+            return not any("\ud800" <= char <= "\udfff" for char in value)  # of the name of a file that is not UTF-8
         case int():
             return -(2**63) <= value < 2**63
         case float():

@@ -70,7 +70,7 @@ async def test_a_close_look_is_asked_for_with_a_key_and_its_figures_are_shown():
         assert "90.0 % with those that are on no path" in seen(app)
         await pilot.press("escape", "enter")
         await until(pilot, lambda: isinstance(app.screen, Reader))
-        words = str(app.screen.query_one(".text").content)
+        words = " ".join(str(app.screen.query_one(".text").render()).split())
         assert "7 different values" in words and "never got a gradient" in words
 
 

@@ -48,7 +48,7 @@ async def test_a_note_is_shown_as_markdown_and_holds_the_player(size):
     app = app_on(recording=taught_session())
     async with app.run_test(size=size) as pilot:
         app.playback.player.faster(100)
-        await until(pilot, lambda: "• and multiplied" in seen(app))
+        await until(pilot, lambda: "1 · Zeros" in seen(app) and "• and multiplied" in seen(app))
         text = seen(app)
         assert "Zeros and time" in text and "Nothing gets faster" in text
         assert "1 · Zeros" in text and "‖ paused" in text and "chapter 1 of 3 · step 2 of 8" in text

@@ -56,7 +56,7 @@ async def test_nothing_of_the_bench_is_under_what_is_said(size):
         assert not covered(app)
         assert {before[0], before[-1]} <= set(seen(app).splitlines())  # the heading and the keys
         app.clear_notifications()
-        await until(pilot, lambda: seen(app).splitlines() == before)
+        await until(pilot, lambda: "second one" not in seen(app) and seen(app).splitlines()[-1] == before[-1])
 
 
 @pytest.mark.parametrize("name", SCREENS)

@@ -21,7 +21,7 @@ from labbench.bench.state import Data
 from labbench.session import recipe
 from labbench.session.events import EXPORT_FORMATS
 from labbench.session.operations import Load, Prune
-from labbench.tui.actions import WHICH, actions_for
+from labbench.tui.actions import WHICH, actions_for, shown
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -117,11 +117,11 @@ def test_the_tables_of_keys_agree_with_the_program(mode: str, heads: int) -> Non
     bound = {action.key: action for action in actions_for(mode)}
     rows = key_rows(heads)
     for keys, words in rows:
-        for key in keys:
+        for key in map(shown, keys):
             assert key in bound, f"{key} of the README is no key of the {mode}"
             title = set(re.findall(r"\w{3,}|go", bound[key].title))
             assert title & set(re.findall(r"\w+", words)), f"{key} does {bound[key].title}, not {words}"
-    told = {key for keys, _ in rows for key in keys}
+    told = {shown(key) for keys, _ in rows for key in keys}
     groups = ("Player",) if mode == "player" else ("Operations", "History", "Recipe")
     assert not [action.key for action in actions_for(mode) if action.group in groups and action.key not in told]
 

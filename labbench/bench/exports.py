@@ -2,6 +2,7 @@
 program is run once, and must answer as the bench's model does, before it takes its place on disk."""
 
 import importlib.util
+import io
 import re
 import warnings
 import zlib
@@ -13,7 +14,7 @@ from msgspec.structs import replace as with_fields
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from labbench.bench import checkpoints, loading, torch_file
+from labbench.bench import checkpoints, loading
 from labbench.bench.checkpoints import RECORD, record_of, replacing, save
 from labbench.bench.errors import BenchError, clipped
 from labbench.bench.state import Data, State
@@ -107,7 +108,9 @@ def _traced(model: nn.Module, state: State) -> ExportedProgram:
 
 
 def _write_program(program: ExportedProgram, record: str, path: Path) -> None:
-    torch_file.written(path, lambda file: torch.export.save(program, file, extra_files={RECORD: record}))
+    held = io.BytesIO()  # on a disk that is full its writer would end the process, when it is collected
+    torch.export.save(program, held, extra_files={RECORD: record})
+    path.write_bytes(held.getbuffer())
 
 
 def _program(path: Path) -> Callable[[Tensor], Tensor]:

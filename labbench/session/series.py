@@ -110,7 +110,8 @@ def operations_from(raw: object) -> tuple[AnyOperation, ...]:
     given = {key: value for key, value in raw.items() if key not in ("op", "finetune")}
     between = _finetune(name, raw.get("finetune"))
     if name == "layerwise":
-        check_fields(name, knobs_of(Cluster), given)
+        knobs = [replace(knob, default=None) if knob.name == "layers" else knob for knob in knobs_of(Cluster)]
+        check_fields(name, knobs, given)  # a round for each of the layers: they must be named
         cluster = operation_from({"op": "cluster", **given})
         assert isinstance(cluster, Cluster)
         return layerwise(cluster, between)

@@ -132,7 +132,7 @@ def test_answers_that_are_no_numbers_cannot_be_checked(away: float) -> None:
     state = opened(lambda net, x: answers(net, net.a(x)))
     with torch.no_grad():
         state.model.get_parameter("l.bias")[0] = away
-    with pytest.raises(BenchError, match="the answers of the network are not finite, so no cut can be checked"):
+    with pytest.raises(BenchError, match=r"l\.bias: not finite"):
         do(state, STRUCTURED)
 
 

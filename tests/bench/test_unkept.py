@@ -79,7 +79,9 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Exception
     def fail(error: Callable[[], Exception]) -> None:
         monkeypatch.setattr("labbench.session.store.Store.put", fails_with(error))
         monkeypatch.setattr("labbench.bench.paused.torch_file.write", fails_with(error))
-        monkeypatch.setattr("labbench.bench.rescue.os.open", fails_with(error))
+        opened, broken = os.open, fails_with(error)
+        reads = lambda path, flags, *more, **named: opened(path, flags, *more, **named) if not flags & 3 else broken()  # noqa: E731
+        monkeypatch.setattr("labbench.bench.rescue.os.open", reads)
 
     return fail
 

@@ -179,7 +179,7 @@ def test_ctrl_z_gives_the_terminal_back_and_fg_goes_on_where_it_was(terminal, tm
     cooked = termios.ICANON | termios.ECHO | termios.ISIG
     assert termios.tcgetattr(shell.slave)[LOCAL] & cooked == cooked
     shell.press(b"fg\n")
-    shell.until(lambda shown: b"conv1" in shown and b"finetune" in shown)  # all of it is drawn again
+    shell.until(lambda shown: b"Curves" in shown and b"finetune" in shown)  # all of it is drawn again
     assert _state(worker) != "T"
     shell.press(b"q")
     shell.until(lambda shown: b"Stop and quit" in shown)
@@ -192,7 +192,7 @@ def test_ctrl_z_gives_the_terminal_back_and_fg_goes_on_where_it_was(terminal, tm
 def test_where_no_shell_could_bring_it_back_ctrl_z_changes_nothing(terminal, bench):
     one, path = bench
     one.press(b"\x1a")
-    one.until(lambda shown: b"conv1" in shown.partition(b"\x1b[?1049l")[2].partition(b"\x1b[?1049h")[2])
+    one.until(lambda shown: b"Curves" in shown.partition(b"\x1b[?1049l")[2].partition(b"\x1b[?1049h")[2])
     one.process.send_signal(signal.SIGTERM)
     assert one.ended() == 143
     assert kept(path)

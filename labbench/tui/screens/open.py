@@ -358,8 +358,8 @@ def _session_line(session: sources.Recent) -> Line:
     name = session.title or STAMP.sub("", session.path.stem)
     if session.problem:
         return Line(str(session.path), f"{session.path.name}: {session.problem}", session.date)
-    what = "cut off" if session.cut_off else last_figures(session.path) or f"{session.size / 1000:,.0f} kB"
-    return Line(str(session.path), name, f"{session.date} · {what}")
+    what = last_figures(session.path) or f"{session.size / 1000:,.0f} kB"
+    return Line(str(session.path), name, " · ".join([session.date, *(["cut off"] if session.cut_off else []), what]))
 
 
 def _line_of(model: str) -> str:

@@ -19,8 +19,9 @@ from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
 from textual.dom import DOMNode, NoScreen
+from textual.events import Key
 from textual.filter import LineFilter
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 from textual.widget import MountError
 
 from labbench import folders
@@ -147,6 +148,15 @@ class LabbenchApp(App[None]):
         if self.settings.theme in self.available_themes:
             self.theme = self.settings.theme
         self.theme_changed_signal.subscribe(self, lambda theme: self._keep_theme(theme.name))
+
+    async def on_key(self, event: Key) -> None:
+        """ctrl+z suspends in a dialog too, which hides the app's own keys; in a text that is edited it takes back."""
+        if event.key == "ctrl+z" and isinstance(self.screen, ModalScreen):
+            from textual.widgets import Input, TextArea  # not needed for the first picture
+
+            if not isinstance(self.focused, Input | TextArea):
+                event.stop()
+                self.action_suspend_process()
 
     def on_ready(self) -> None:
         """The first picture is there: listen to the worker and ask what to open."""

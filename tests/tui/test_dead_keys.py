@@ -159,3 +159,21 @@ def test_the_hints_are_read_as_people_read_them():
     assert list(keys_in("1–3, tab part · ←→ scroll · o another session · esc")) == [
         "1", "2", "3", "tab", "left", "right", "o", "escape",
     ]  # fmt: skip
+
+
+async def test_ctrl_z_suspends_in_a_dialog_too_but_not_where_it_takes_back_what_was_typed(monkeypatch):
+    app = app_on(lenet_session())
+    suspended = []
+    monkeypatch.setattr(app, "action_suspend_process", lambda: suspended.append(app.focused))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(app, pilot)
+        await pilot.press("ctrl+z")
+        assert len(suspended) == 1
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        await pilot.press("ctrl+z")
+        assert len(suspended) == 2
+        await pilot.press("escape", "p")
+        await until(pilot, lambda: isinstance(app.screen, OperationForm) and app.focused is not None)
+        await pilot.press("9", "ctrl+z")
+        assert len(suspended) == 2

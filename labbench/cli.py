@@ -91,11 +91,12 @@ def _end(number: int, _: object) -> NoReturn:
 def _log(error: Exception) -> str:
     """Write the traceback of a bug to the log; says where it is described."""
     from labbench import folders
+    from labbench.session.writing import privately
 
     try:
         log = folders.log()
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8", errors="replace") as file:
+        with open(log, "a", encoding="utf-8", errors="replace", opener=privately) as file:
             file.write(traceback.format_exc())
     except OSError as problem:
         where = traceback.extract_tb(error.__traceback__)[-1]

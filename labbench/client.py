@@ -19,6 +19,7 @@ from labbench.session.events import AnyEvent, AnyRequest, Died, Failed, Finished
 from labbench.session.jsonl import decode_event, encode
 from labbench.session.operations import Note
 from labbench.session.session import Session
+from labbench.session.writing import privately
 
 LINE_LIMIT = 64 * 2**20  # bytes of one event: a snapshot of 1,000 layers and 100 classes is under 1 MB
 TERM_AFTER, KILL_AFTER = 2.0, 4.5  # seconds after which a worker that was told to end is told louder; 5 is the promise
@@ -46,7 +47,7 @@ def _opened(log: Path) -> IO[bytes]:
     """The log, or, where it cannot be written, a file without a name: a worker's last words are heard all the same."""
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        return log.open("a+b")
+        return open(log, "a+b", opener=privately)
     except OSError:
         pass
     try:

@@ -1,5 +1,6 @@
 """What holds for every model of the catalogue, and the figures of the papers."""
 
+import io
 import itertools
 from typing import Any
 
@@ -346,11 +347,26 @@ def test_without_a_network_pretrained_weights_are_refused_with_what_would_help(
         raise OSError("no route to host")
 
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
-    monkeypatch.setattr(torch.hub, "urlopen", offline)
-    with pytest.raises(
-        BenchError, match=r"cannot be downloaded \(no route to host\); open it without pretrained, or put"
-    ):
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    why = r"cannot be downloaded \(download.pytorch.org: no route to host\); open it without pretrained, or put"
+    with pytest.raises(BenchError, match=why):
         load(Load(model="resnet-18-head", dataset="digits", options={"pretrained": True}), tools.data)
+
+
+def test_weights_that_are_not_those_that_were_published_are_not_taken(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Answer(io.BytesIO):
+        length = None
+
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: Answer(b"weights of a stranger"))
+    with pytest.raises(BenchError, match="the SHA-256 differs"):
+        MODELS["resnet-18-head"].build(COLOR, 10, pretrained=True)
+    assert not list((tmp_path / "checkpoints").iterdir())
+    (tmp_path / "checkpoints" / "resnet18-f37072fd.pth").write_bytes(b"what somebody put there")
+    with pytest.raises(BenchError, match="is not the file of torchvision's weights"):
+        MODELS["resnet-18-head"].build(COLOR, 10, pretrained=True)
 
 
 def test_the_last_stage_behind_an_imagenet_stem_sees_single_pixels() -> None:

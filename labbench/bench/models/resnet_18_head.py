@@ -1,15 +1,20 @@
 """torchvision's ResNet-18 with a small head of two linear layers, as it is taken to other data."""
 
-from http.client import HTTPException
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Annotated
 
 import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from labbench.bench.errors import BenchError
+from labbench.bench.download import fetch
+from labbench.bench.errors import BenchError, breathe
 
 HEAD = 100
+ADDRESS = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
+SIZE, SHA256 = 46_830_571, "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"
+"""Of torchvision's `ResNet18_Weights.IMAGENET1K_V1`."""
 
 
 def build(
@@ -42,18 +47,24 @@ def build(
 
 
 def _published(channels: int) -> dict[str, Tensor]:
-    """torchvision's weights, fitted to so many channels; downloaded where torch keeps such files, checked by a hash."""
-    from torchvision.models import ResNet18_Weights
-
+    """torchvision's weights, fitted to so many channels; downloaded to where torch keeps them, if none are there."""
     if channels not in (1, 3):
         raise BenchError(f"pretrained weights are for images of 3 channels or 1, not {channels}; open it without them")
-    published = ResNet18_Weights.IMAGENET1K_V1
+    path = Path(torch.hub.get_dir()) / "checkpoints" / ADDRESS.rpartition("/")[2]
+    instead = f"open it without pretrained, or put {ADDRESS} into {path.parent}"
+    if not path.exists():
+        try:
+            fetch([ADDRESS], path, SIZE, SHA256, _stopped, lambda count: None)
+        except OSError as error:
+            raise BenchError(f"torchvision's weights cannot be downloaded ({error}); {instead}") from error
     try:
-        tensors = published.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError, HTTPException) as error:
-        raise BenchError(
-            f"torchvision's weights cannot be downloaded ({error}); open it without pretrained, or put "
-            f"{published.url} into {torch.hub.get_dir()}/checkpoints"
-        ) from error
+        tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, UnpicklingError) as error:
+        raise BenchError(f"{path} is not the file of torchvision's weights: remove it, then {instead}") from error
     stem = tensors["conv1.weight"]
     return {**tensors, "conv1.weight": stem.sum(1, keepdim=True) if channels == 1 else stem}
+
+
+def _stopped() -> bool:
+    breathe()
+    return False

@@ -21,27 +21,30 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from labbench import __version__, folders
-from labbench.bench import shortage, stored
-from labbench.bench.apply import Tools, apply
-from labbench.bench.checkpoints import Cache
+from labbench.bench import shortage
+from labbench.bench.apply import apply
 from labbench.bench.clusterings import CLUSTERINGS
-from labbench.bench.coupling import groups
-from labbench.bench.dataset import Dataset, Reading
+from labbench.bench.data import cache
+from labbench.bench.data.dataset import Dataset, Reading
 from labbench.bench.datasets import DATASETS
-from labbench.bench.devices import available, machine
 from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.exports import export
-from labbench.bench.loading import other_code
-from labbench.bench.loss_gradients import Remembered
-from labbench.bench.measure import measured, snapshot
+from labbench.bench.measuring.accuracy import measured
+from labbench.bench.measuring.snapshot import snapshot
 from labbench.bench.methods import METHODS, function_of, has_own_target, needs_gradients
 from labbench.bench.models import MODELS, Model
-from labbench.bench.own import FAULTS, OwnModels, reason
+from labbench.bench.pruning.coupling import groups
+from labbench.bench.pruning.gradients import Remembered
 from labbench.bench.regularizers import REGULARIZERS
-from labbench.bench.rescue import WRITING
-from labbench.bench.state import Data, State
+from labbench.bench.states.checkpoints import Cache
+from labbench.bench.states.devices import available, machine
+from labbench.bench.states.opened import other_code
+from labbench.bench.states.rescue import WRITING
+from labbench.bench.states.state import Data, State
+from labbench.bench.states.user_model import FAULTS, OwnModels, reason
 from labbench.bench.threads import one_thread
 from labbench.bench.timeline import Timeline
+from labbench.bench.tools import Tools
 from labbench.priority import stand_back
 from labbench.session import store
 from labbench.session.catalogue import Catalogue, Entry, entry_of, knobs_of, operation_entries, options_type, shipped
@@ -130,10 +133,10 @@ class Worker:
     def data(self, name: str, options: Mapping[str, Value], side: int) -> Data:
         """A data set by name and checked options, at least `side` pixels high and wide; read anew if files change."""
         dataset, reading = DATASETS[name], Reading(self.data_dir, self.report, self.stop.is_set)
-        files = stored.fingerprint(dataset, reading, options)
+        files = cache.fingerprint(dataset, reading, options)
         key = name, tuple(sorted(options.items())), side, files
         if key not in self._data:
-            images = stored.read(name, dataset, reading, options, files, self.timeline.cache.unkept)
+            images = cache.read(name, dataset, reading, options, files, self.timeline.cache.unkept)
             self._data[key] = Data(name, images, dataset.flip, side, dataset.vertical)
         return self._data[key]
 

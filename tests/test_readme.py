@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from labbench import cli
-from labbench.bench.apply import Tools, apply
-from labbench.bench.dataset import Reading
+from labbench.bench.apply import apply
+from labbench.bench.data.dataset import Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.exports import export
 from labbench.bench.methods import METHODS
 from labbench.bench.models import MODELS
 from labbench.bench.regularizers import REGULARIZERS
-from labbench.bench.state import Data
+from labbench.bench.states.state import Data
+from labbench.bench.tools import Tools
 from labbench.session import recipe
 from labbench.session.events import EXPORT_FORMATS
 from labbench.session.operations import Load, Prune

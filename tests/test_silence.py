@@ -13,7 +13,7 @@ import pytest
 
 from labbench import client as client_module
 from labbench import worker as worker_module
-from labbench.bench.checkpoints import Cache
+from labbench.bench.states.checkpoints import Cache
 from labbench.bench.timeline import Timeline
 from labbench.client import Client, Silence
 from labbench.session.events import Died, Metric, Ready, Stop

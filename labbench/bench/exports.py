@@ -14,10 +14,10 @@ from msgspec.structs import replace as with_fields
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from labbench.bench import checkpoints, loading
-from labbench.bench.checkpoints import RECORD, record_of, replacing, save
 from labbench.bench.errors import BenchError, clipped
-from labbench.bench.state import Data, State
+from labbench.bench.states import checkpoints, opened
+from labbench.bench.states.checkpoints import RECORD, record_of, replacing, save
+from labbench.bench.states.state import Data, State
 from labbench.session.check import listed
 from labbench.session.events import EXPORT_FORMATS, Exported
 from labbench.session.own import is_own
@@ -83,7 +83,7 @@ def load_model(path: str | Path) -> nn.Module:
     options = {
         name: value for name, value in record.load.options.items() if name != "pretrained"
     }  # nothing to download
-    built = loading.build(with_fields(record.load, options=options), record.shape, len(record.classes))
+    built = opened.build(with_fields(record.load, options=options), record.shape, len(record.classes))
     model = checkpoints.filled(built, tensors, record, path).eval()
     model.labbench = record  # type: ignore[assignment]  # a module may have any attribute
     return model

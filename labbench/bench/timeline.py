@@ -9,13 +9,14 @@ from functools import partial
 
 import msgspec
 
-from labbench.bench.apply import Applied, Tools, apply
-from labbench.bench.checkpoints import Cache
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.loading import fresh
-from labbench.bench.measure import fingerprint
-from labbench.bench.rescue import Place, Rescue
-from labbench.bench.state import State
+from labbench.bench.states.checkpoints import Cache
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.opened import fresh
+from labbench.bench.states.rescue import Place, Rescue
+from labbench.bench.states.state import State
+from labbench.bench.tools import Applied, Tools
 from labbench.session.events import Restore
 from labbench.session.keys import run_key, state_key
 from labbench.session.operations import PLAIN, AnyOperation, Cluster, Finetune, Load, Prune, Standing, Walk, as_asked

@@ -9,11 +9,12 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from labbench.bench.apply import Applied, Tools, apply
-from labbench.bench.dataset import Images
-from labbench.bench.measure import fingerprint
-from labbench.bench.state import BATCH_NORM, Data, State, trace_layers
+from labbench.bench.apply import apply
+from labbench.bench.data.dataset import Images
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.state import BATCH_NORM, Data, State, trace_layers
 from labbench.bench.timeline import Timeline
+from labbench.bench.tools import Applied, Tools
 from labbench.session.events import Point, Restore
 from labbench.session.operations import AnyOperation, Load
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 from bench_examples import Opened, Small, picture, state_of
 
-from labbench.bench.apply import Tools, apply
-from labbench.bench.dataset import Reading
+from labbench.bench.apply import apply
+from labbench.bench.data.dataset import Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.models.resnet import ResNet
-from labbench.bench.state import Data, State
+from labbench.bench.states.state import Data, State
+from labbench.bench.tools import Tools
 from labbench.session.operations import Load, Value
 
 IMAGES = {"train": 200, "validation": 90, "test": 110}

@@ -18,13 +18,14 @@ from pathlib import Path
 import torch
 from bench_examples import noise, shaken
 
-from labbench.bench.apply import Tools, apply
-from labbench.bench.checkpoints import fill, read, save
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError
-from labbench.bench.loading import fresh, load
-from labbench.bench.measure import snapshot
+from labbench.bench.measuring.snapshot import snapshot
 from labbench.bench.models import MODELS
-from labbench.bench.state import State
+from labbench.bench.states.checkpoints import fill, read, save
+from labbench.bench.states.opened import fresh, load
+from labbench.bench.states.state import State
+from labbench.bench.tools import Tools
 from labbench.cli import _option
 from labbench.session.operations import Load, Prune
 

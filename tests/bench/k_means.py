@@ -15,9 +15,9 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from labbench.bench.clusterings import components
-from labbench.bench.k_means import by_distances
 from labbench.bench.models import MODELS
 from labbench.bench.threads import one_thread
+from labbench.bench.vectors.k_means import by_distances
 
 SEED = 0
 CASES = ("random 512×4608", "kinds 512×4608", "random 64×576", "kinds 256×1152", "resnet-20", "components 64×576")

@@ -51,12 +51,12 @@ def bench_side(folder: Path, model: str, engine: str) -> list[float]:
     from bench_examples import state_of
     from safetensors.torch import load_file
 
-    from labbench.bench.dataset import Images
+    from labbench.bench.data.dataset import Images
     from labbench.bench.errors import never
-    from labbench.bench.finetune import begun, interruptible, train_epoch
     from labbench.bench.models import MODELS as CATALOGUE
-    from labbench.bench.run import random_numbers
-    from labbench.bench.state import Data
+    from labbench.bench.states.state import Data
+    from labbench.bench.training.loop import begun, interruptible, train_epoch
+    from labbench.bench.training.run import random_numbers
     from labbench.session.operations import PLAIN, Finetune
 
     peaks = [peak()]

@@ -6,7 +6,7 @@ import torch
 from bench_examples import noise, state_of
 from torch import Tensor, nn
 
-from labbench.bench.state import State
+from labbench.bench.states.state import State
 
 SHAPE = (3, 8, 8)
 

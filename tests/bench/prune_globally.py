@@ -16,12 +16,13 @@ from side_by_side import Timed, arguments, show, side_by_side
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
-from labbench.bench.apply import Tools, apply
+from labbench.bench.apply import apply
 from labbench.bench.methods import magnitude
 from labbench.bench.models import MODELS
-from labbench.bench.state import State
-from labbench.bench.surgery import zero_weights
+from labbench.bench.states.state import State
+from labbench.bench.states.surgery import zero_weights
 from labbench.bench.threads import one_thread
+from labbench.bench.tools import Tools
 from labbench.session.operations import Prune
 
 SHAPE = (3, 32, 32)

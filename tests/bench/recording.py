@@ -16,12 +16,13 @@ from typing import Any
 from side_by_side import Timed, arguments, show, side_by_side
 
 from labbench import folders
-from labbench.bench.apply import Tools, apply
-from labbench.bench.dataset import Reading
+from labbench.bench.apply import apply
+from labbench.bench.data.dataset import Reading
 from labbench.bench.datasets import DATASETS
-from labbench.bench.paused import Paused
-from labbench.bench.rescue import Known, Place, Rescue
-from labbench.bench.state import Data, State
+from labbench.bench.states.paused import Paused
+from labbench.bench.states.rescue import Known, Place, Rescue
+from labbench.bench.states.state import Data, State
+from labbench.bench.tools import Tools
 from labbench.session.events import Finished, Started
 from labbench.session.jsonl import VERSION, Header, Writer, decode_event, encode
 from labbench.session.operations import Finetune, Load

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from labbench.bench.devices import machine
+from labbench.bench.states.devices import machine
 
 PACKAGES = ("torch", "torchvision", "scikit-learn", "numpy", "lightning")
 

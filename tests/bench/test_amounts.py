@@ -9,8 +9,8 @@ from bench_examples import Small, do, doing, noise, shaken, state_of
 from torch import nn
 
 from labbench.bench.errors import BenchError
-from labbench.bench.measure import fingerprint
-from labbench.bench.state import State
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.state import State
 from labbench.session.operations import Prune
 from labbench.session.series import gradual
 

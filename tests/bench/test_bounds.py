@@ -9,11 +9,12 @@ from nets import Net, answers, conv, opened, widths
 from torch import Tensor, nn
 from torchvision.models import SwinTransformer
 
-from labbench.bench import traced
-from labbench.bench.apply import Tools, apply
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.graph import Graph
-from labbench.bench.state import State
+from labbench.bench.pruning import traced
+from labbench.bench.pruning.graph import Graph
+from labbench.bench.states.state import State
+from labbench.bench.tools import Tools
 from labbench.session.operations import Prune
 
 STRUCTURED = Prune(method="group-magnitude", amount=0.4)

@@ -10,11 +10,11 @@ from bench_examples import Small, do, doing, noise, state_of
 from msgspec.structs import replace
 from test_resume import Dropping
 
-from labbench.bench import captured, optimizers
-from labbench.bench import finetune as training
-from labbench.bench.captured import WARM_UPS, Pick, put_back
-from labbench.bench.measure import fingerprint
-from labbench.bench.run import Run, set_up
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.training import cuda_graph, optimizers
+from labbench.bench.training import loop as training
+from labbench.bench.training.cuda_graph import WARM_UPS, Pick, put_back
+from labbench.bench.training.run import Run, set_up
 from labbench.session.operations import Cluster, Finetune, Freeze, Prune
 
 FAST = {"epochs": 2, "batch_size": 40, "engine": "fast"}
@@ -58,7 +58,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
             group["lr"] = torch.tensor(float(group["lr"]), dtype=torch.float64)
         return run
 
-    monkeypatch.setattr(captured, "record", made)
+    monkeypatch.setattr(cuda_graph, "record", made)
     monkeypatch.setattr(training, "set_up", set_up_to_capture)
     return made
 
@@ -105,7 +105,7 @@ def test_a_step_that_cannot_be_recorded_is_computed_and_that_is_said(
         work()
         raise RuntimeError("operation not permitted when stream is capturing\nand a trace")
 
-    monkeypatch.setattr(captured, "record", refuses)
+    monkeypatch.setattr(cuda_graph, "record", refuses)
     made = doing(small(), Finetune(**FAST))
     assert made.remarks[0] == (
         "the step cannot be captured as a CUDA graph, it is done kernel by kernel: "

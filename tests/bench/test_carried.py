@@ -8,11 +8,13 @@ import msgspec
 import pytest
 from bench_examples import restore_of
 
-from labbench.bench.apply import Tools
-from labbench.bench.checkpoints import Cache
-from labbench.bench.measure import fingerprint, measured, snapshot
-from labbench.bench.state import State
+from labbench.bench.measuring.accuracy import measured
+from labbench.bench.measuring.snapshot import snapshot
+from labbench.bench.states.checkpoints import Cache
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.state import State
 from labbench.bench.timeline import Timeline
+from labbench.bench.tools import Tools
 from labbench.session import archive, jsonl
 from labbench.session.events import Finished
 from labbench.session.jsonl import Header, Writer

@@ -9,13 +9,13 @@ import pytest
 import torch
 from bench_examples import restore_of
 
-from labbench.bench import paused as runs
-from labbench.bench.apply import Tools
-from labbench.bench.checkpoints import Cache
-from labbench.bench.measure import fingerprint
-from labbench.bench.paused import Paused
-from labbench.bench.state import State
+from labbench.bench.states import paused as runs
+from labbench.bench.states.checkpoints import Cache
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.paused import Paused
+from labbench.bench.states.state import State
 from labbench.bench.timeline import Timeline
+from labbench.bench.tools import Tools
 from labbench.session.operations import PLAIN, Finetune, Load
 from labbench.session.store import RUN, Store
 

@@ -15,12 +15,13 @@ import torch
 from bench_examples import Opened, answers, distinct, do, picture, with_weights
 from safetensors.torch import load_file, save_file
 
-from labbench.bench.apply import Tools, apply
-from labbench.bench.checkpoints import RECORD, Cache, Record, fill, read, save
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError
-from labbench.bench.loading import fresh
-from labbench.bench.measure import fingerprint
-from labbench.bench.state import State
+from labbench.bench.states.checkpoints import RECORD, Cache, Record, fill, read, save
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.opened import fresh
+from labbench.bench.states.state import State
+from labbench.bench.tools import Tools
 from labbench.session.operations import AnyOperation, Cluster, Evaluate, Finetune, Freeze, Load, Prune, Unprune
 
 CUT = Prune(method="group-magnitude", amount=0.4)

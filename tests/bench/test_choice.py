@@ -3,9 +3,9 @@
 import pytest
 from bench_examples import Opened, Small, do, doing
 
-from labbench.bench.choice import checked_options, choose, choose_unfrozen
 from labbench.bench.errors import BenchError
 from labbench.bench.methods import METHODS
+from labbench.bench.states.chosen_layers import checked_options, choose, choose_unfrozen
 from labbench.session.operations import Cluster, Freeze, Prune, Unfreeze, Unprune
 
 PRUNABLE = (

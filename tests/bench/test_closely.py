@@ -10,13 +10,13 @@ import torchvision
 from bench_examples import CPU, Opened, Small, do, doing, noise, shaken, state_of, untouched, with_weights
 from torch import Tensor, nn
 
-from labbench.bench.apply import Tools
-from labbench.bench.closely import look_closely, stored
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.idle import idle
+from labbench.bench.measuring.connected_weights import connected
+from labbench.bench.measuring.gradient_free import idle
 from labbench.bench.models.resnet import ResNet
-from labbench.bench.paths import connected
-from labbench.bench.state import State
+from labbench.bench.operations.measure import look_closely, stored
+from labbench.bench.states.state import State
+from labbench.bench.tools import Tools
 from labbench.session.operations import Load, Measure, Prune
 
 

@@ -8,12 +8,13 @@ import torch
 from bench_examples import Opened, Small, distinct, do, doing, untouched, with_weights
 from sklearn.cluster import KMeans
 
-from labbench.bench import surgery
-from labbench.bench.apply import Tools
 from labbench.bench.clusterings import components, cosine, k_means
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.measure import fingerprint, snapshot, unique_filters
-from labbench.bench.state import State
+from labbench.bench.measuring.snapshot import snapshot, unique_filters
+from labbench.bench.states import surgery
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.state import State
+from labbench.bench.tools import Tools
 from labbench.session.events import Progress, Sparsity
 from labbench.session.operations import Cluster, Finetune, Freeze, Prune, Unprune
 

@@ -13,13 +13,15 @@ from bench_examples import do, noise
 from own_copies import KNOWING
 from torch import Tensor
 
-from labbench.bench.apply import Applied, Tools, apply
-from labbench.bench.checkpoints import Cache
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError
-from labbench.bench.forwards import as_written, compute_by
-from labbench.bench.measure import fingerprint, snapshot
-from labbench.bench.own import OwnModels
-from labbench.bench.state import State
+from labbench.bench.measuring.snapshot import snapshot
+from labbench.bench.states.checkpoints import Cache
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.state import State
+from labbench.bench.states.user_model import OwnModels
+from labbench.bench.tools import Applied, Tools
+from labbench.bench.training.forwards import as_written, compute_by
 from labbench.session.operations import Cluster, Evaluate, Finetune, Freeze, Load, Measure, Prune, Unfreeze
 
 Open = Callable[[str], Applied]

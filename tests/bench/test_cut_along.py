@@ -10,12 +10,12 @@ from bench_examples import do, untouched
 from nets import SHAPE, Net, answers, conv, opened, widths
 from torch import Tensor, nn
 
-from labbench.bench import surgery
-from labbench.bench.checkpoints import filled, read, save
-from labbench.bench.coupling import groups
 from labbench.bench.errors import BenchError
-from labbench.bench.padding import extras
-from labbench.bench.state import State
+from labbench.bench.pruning.coupling import groups
+from labbench.bench.states import surgery
+from labbench.bench.states.checkpoints import filled, read, save
+from labbench.bench.states.state import State
+from labbench.bench.training.padded_widths import extras
 from labbench.session.operations import Finetune, Freeze, Prune
 
 STRUCTURED = Prune(method="group-magnitude", amount=0.4)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from labbench.bench.dataset import Images
-from labbench.bench.state import Data
+from labbench.bench.data.dataset import Images
+from labbench.bench.states.state import Data
 
 
 def of(images: torch.Tensor, side: int) -> Data:

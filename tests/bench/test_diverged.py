@@ -7,9 +7,9 @@ import torch
 from bench_examples import Small, do, noise, state_of, untouched, with_weights
 from torch import nn
 
-from labbench.bench import diverged
 from labbench.bench.errors import BenchError
-from labbench.bench.state import State
+from labbench.bench.states.state import State
+from labbench.bench.training import diverged
 from labbench.session.operations import PLAIN, Finetune, Prune, Recalibrate
 
 AS_BEFORE = r"the run is stopped and the model is as before; try "

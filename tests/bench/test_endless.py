@@ -8,7 +8,7 @@ from bench_examples import Small, doing, untouched, with_weights
 
 from labbench.bench.errors import BenchError
 from labbench.bench.methods import METHODS
-from labbench.bench.state import State
+from labbench.bench.states.state import State
 from labbench.session.operations import AnyOperation, Cluster, Prune
 
 LAYER = "layer1.0.conv1"

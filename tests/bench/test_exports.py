@@ -21,12 +21,13 @@ from torch import Tensor, nn
 import labbench
 from labbench import load_model
 from labbench.bench import exports
-from labbench.bench.apply import Tools, apply
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError
 from labbench.bench.exports import export, gzipped
-from labbench.bench.measure import fingerprint
 from labbench.bench.models import resnet_18_head
-from labbench.bench.state import State
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.state import State
+from labbench.bench.tools import Tools
 from labbench.session.events import EXPORT_FORMATS
 from labbench.session.operations import AnyOperation, Cluster, Finetune, Load, Prune
 

@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from bench_examples import Small, do, doing, noise, shaken, state_of, untouched, with_weights
 from torch import Tensor, nn
 
-from labbench.bench.apply import Tools, apply
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.graph import Graph
-from labbench.bench.loss_gradients import BATCH, Remembered, gradients
-from labbench.bench.measure import fingerprint
 from labbench.bench.methods import METHODS, kmeans, needs_gradients
-from labbench.bench.state import State
+from labbench.bench.pruning.gradients import BATCH, Remembered, gradients
+from labbench.bench.pruning.graph import Graph
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.state import State
+from labbench.bench.tools import Tools
 from labbench.session.events import Progress
 from labbench.session.operations import Freeze, Prune
 

@@ -11,18 +11,20 @@ import torch.nn.functional as F
 from bench_examples import Small, do, doing, hooks, noise, state_of, untouched
 from torch import nn
 
-from labbench.bench import finetune as training
-from labbench.bench.apply import Applied, Tools, apply
-from labbench.bench.crops import Crops
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.finetune import batches
-from labbench.bench.measure import evaluate, fingerprint
+from labbench.bench.measuring.accuracy import evaluate
 from labbench.bench.models.resnet import ResNet
-from labbench.bench.run import Run, set_up
-from labbench.bench.schedules import lr_factor
-from labbench.bench.state import State
-from labbench.bench.ties import Tie
-from labbench.bench.ways import plain
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.state import State
+from labbench.bench.tools import Applied, Tools
+from labbench.bench.training import loop as training
+from labbench.bench.training.crops import Crops
+from labbench.bench.training.loop import batches
+from labbench.bench.training.run import Run, set_up
+from labbench.bench.training.schedules import lr_factor
+from labbench.bench.training.tied_clusters import Tie
+from labbench.bench.training.trial import plain
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Cluster, Finetune, Freeze, Prune, Unprune
 from labbench.session.snapshot import Accuracy

@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from labbench.bench.apply import Applied, Tools, apply
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError
-from labbench.bench.foreign import plain
-from labbench.bench.measure import fingerprint
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.foreign_weights import plain
+from labbench.bench.tools import Applied, Tools
 from labbench.session.operations import Finetune, Load
 
 Opening = Callable[..., Applied]

@@ -7,8 +7,8 @@ import torch
 from bench_examples import Opened, Small, do, doing, untouched
 
 from labbench.bench.errors import BenchError
-from labbench.bench.measure import snapshot
-from labbench.bench.state import State
+from labbench.bench.measuring.snapshot import snapshot
+from labbench.bench.states.state import State
 from labbench.session.figures import frozen_share
 from labbench.session.operations import Finetune, Freeze
 

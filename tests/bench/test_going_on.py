@@ -13,12 +13,13 @@ from bench_examples import do, noise, state_of
 from test_resume import Counting
 from torch import Tensor, nn
 
-from labbench.bench.apply import Tools, apply
-from labbench.bench.checkpoints import Cache
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.measure import fingerprint
-from labbench.bench.run import lying_as
-from labbench.bench.state import State
+from labbench.bench.states.checkpoints import Cache
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.state import State
+from labbench.bench.tools import Tools
+from labbench.bench.training.run import lying_as
 from labbench.session.operations import AnyOperation, Cluster, Finetune, Freeze, Prune
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {

@@ -5,7 +5,7 @@ import torch
 from bench_examples import do, noise, state_of
 
 from labbench.bench.models import MODELS
-from labbench.bench.state import State
+from labbench.bench.states.state import State
 from labbench.session.operations import Prune
 from labbench.session.series import amounts
 

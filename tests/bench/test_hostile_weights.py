@@ -14,11 +14,12 @@ import torch
 from bench_examples import Opened, do
 from torch import nn
 
-from labbench.bench.apply import Applied, Tools, apply
-from labbench.bench.checkpoints import read
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError
 from labbench.bench.exports import export
-from labbench.bench.measure import fingerprint
+from labbench.bench.states.checkpoints import read
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.tools import Applied, Tools
 from labbench.session.operations import Finetune, Load
 
 

@@ -8,9 +8,9 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from labbench.bench import k_means
 from labbench.bench.clusterings import components
 from labbench.bench.models import MODELS
+from labbench.bench.vectors import k_means
 
 
 def random(n: int, length: int, seed: int = 0) -> Tensor:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn.utils import weight_norm as old_weight_norm
 from torch.nn.utils.parametrizations import spectral_norm
 
-from labbench.bench.apply import Tools, apply
-from labbench.bench.coupling import groups
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError
-from labbench.bench.state import State
-from labbench.bench.twin import Differs, sound
+from labbench.bench.pruning.coupling import groups
+from labbench.bench.pruning.twin import Differs, sound
+from labbench.bench.states.state import State
+from labbench.bench.tools import Tools
 from labbench.session.operations import Prune, Scan
 
 STRUCTURED = Prune(method="group-magnitude", amount=0.4)

@@ -9,11 +9,11 @@ import torch
 from bench_examples import Small, do, doing, state_of
 from torch import Tensor, nn
 
-from labbench.bench.dataset import Reading
+from labbench.bench.data.dataset import Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.errors import BenchError
-from labbench.bench.losses import data_loss
-from labbench.bench.state import Data
+from labbench.bench.states.state import Data
+from labbench.bench.training.losses import data_loss
 from labbench.session.operations import Finetune, Freeze, Prune, Unprune
 
 

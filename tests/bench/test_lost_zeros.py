@@ -3,8 +3,8 @@
 import pytest
 from bench_examples import Small, do, doing
 
-from labbench.bench.measure import snapshot
-from labbench.bench.state import State
+from labbench.bench.measuring.snapshot import snapshot
+from labbench.bench.states.state import State
 from labbench.session.compare import Verdict, judge
 from labbench.session.events import Finished
 from labbench.session.operations import Cluster, Prune

@@ -15,18 +15,11 @@ from torch.nn.utils import prune as hooked
 from torch.utils.flop_counter import FlopCounterMode
 
 from labbench.bench.errors import Stopped
-from labbench.bench.measure import (
-    accuracy_of,
-    among_best,
-    evaluate,
-    fingerprint,
-    histogram,
-    snapshot,
-    unique_filters,
-    values_at_places,
-)
-from labbench.bench.own import fold_masks
-from labbench.bench.state import State, trace_layers
+from labbench.bench.measuring.accuracy import accuracy_of, among_best, evaluate
+from labbench.bench.measuring.snapshot import histogram, snapshot, unique_filters, values_at_places
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.state import State, trace_layers
+from labbench.bench.states.user_model import fold_masks
 from labbench.session import figures
 from labbench.session.events import Progress
 from labbench.session.operations import Cluster, Evaluate, Finetune, Freeze, Prune, Unprune
@@ -140,7 +133,7 @@ def test_of_equal_answers_the_first_are_the_best_and_no_number_is_no_answer() ->
 
 
 def test_the_figures_are_of_every_image_and_not_of_the_last_batch(small: Small, monkeypatch) -> None:
-    monkeypatch.setattr("labbench.bench.measure.EVALUATION_BATCH", 50)
+    monkeypatch.setattr("labbench.bench.measuring.accuracy.EVALUATION_BATCH", 50)
     found = evaluate(small().model, small().data, CPU, "test", lambda _: None)
     assert found.images == sum(map(sum, found.confusion)) == 110
     x, y = small().data.on(CPU)["test"]
@@ -177,7 +170,7 @@ def test_a_class_without_images_counts_in_no_mean() -> None:
 
 def test_evaluation_covers_every_image_whatever_the_size_of_its_batches(small: Small, monkeypatch) -> None:
     whole = evaluate(small().model, small().data, CPU, "test", lambda _: None)
-    monkeypatch.setattr("labbench.bench.measure.EVALUATION_BATCH", 7)
+    monkeypatch.setattr("labbench.bench.measuring.accuracy.EVALUATION_BATCH", 7)
     seen: list[Progress] = []
     parts = evaluate(small().model, small().data, CPU, "test", seen.append)
     assert parts.confusion == whole.confusion

@@ -9,12 +9,12 @@ from bench_examples import Opened, Small, distinct, do, doing, shaken, state_of,
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
-from labbench.bench import surgery
-from labbench.bench.checkpoints import Cache, fill, read, save
 from labbench.bench.errors import BenchError
-from labbench.bench.measure import fingerprint
 from labbench.bench.methods import METHODS, function_of, has_own_target, magnitude, random
-from labbench.bench.state import Data, State
+from labbench.bench.states import surgery
+from labbench.bench.states.checkpoints import Cache, fill, read, save
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.state import Data, State
 from labbench.session.operations import Finetune, Prune, Undo, Unprune
 
 BY_WEIGHT = [name for name, method in METHODS.items() if method.GRANULARITY == "weight"]
@@ -282,7 +282,8 @@ def test_undo_is_no_operation_on_a_state(small: Small) -> None:
 
 
 def test_nothing_but_load_works_before_a_model_is_open() -> None:
-    from labbench.bench.apply import Tools, apply
+    from labbench.bench.apply import apply
+    from labbench.bench.tools import Tools
 
     for operation in (Prune(), Finetune(), Unprune()):
         with pytest.raises(BenchError, match="no model is open: load one first"):

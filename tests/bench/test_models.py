@@ -9,12 +9,12 @@ import torch
 from bench_examples import Opened, do, noise, state_of
 from torch import Tensor, nn
 
-from labbench.bench.apply import Tools
 from labbench.bench.errors import BenchError
-from labbench.bench.loading import load
-from labbench.bench.measure import fingerprint
 from labbench.bench.models import MODELS, densenet, wrn
-from labbench.bench.state import Layer, trace_layers
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.opened import load
+from labbench.bench.states.state import Layer, trace_layers
+from labbench.bench.tools import Tools
 from labbench.session.catalogue import knobs_of, options_type
 from labbench.session.operations import Finetune, Load
 

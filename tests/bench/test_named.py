@@ -5,9 +5,9 @@ import torch
 from bench_examples import doing, noise, state_of
 from torch import nn
 
-from labbench.bench.choice import choose
 from labbench.bench.errors import BenchError
-from labbench.bench.state import State
+from labbench.bench.states.chosen_layers import choose
+from labbench.bench.states.state import State
 from labbench.session.operations import Cluster, Prune, Scan, Unprune
 
 

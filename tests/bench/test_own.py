@@ -11,13 +11,15 @@ import torch
 from bench_examples import noise, picture
 from own_examples import BAD, GOOD
 
-from labbench.bench.apply import Applied, Tools, apply
-from labbench.bench.checkpoints import fill, read, save
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError
-from labbench.bench.loading import fresh
-from labbench.bench.measure import fingerprint, snapshot
-from labbench.bench.own import OwnModels
-from labbench.bench.state import State
+from labbench.bench.measuring.snapshot import snapshot
+from labbench.bench.states.checkpoints import fill, read, save
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.opened import fresh
+from labbench.bench.states.state import State
+from labbench.bench.states.user_model import OwnModels
+from labbench.bench.tools import Applied, Tools
 from labbench.session.operations import AnyOperation, Cluster, Finetune, Freeze, Load, Prune, Unfreeze, Value
 
 SHAPE = (1, 28, 28)

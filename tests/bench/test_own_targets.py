@@ -11,7 +11,7 @@ from torch.nn.utils import prune as torch_prune
 
 from labbench.bench.errors import BenchError
 from labbench.bench.methods import METHODS, has_own_target, n_m
-from labbench.bench.state import State
+from labbench.bench.states.state import State
 from labbench.session.operations import OWN_TARGET, Prune, Unprune
 
 SHAPES = [(7, 9), (3, 1, 5, 5), (6, 5, 3, 3), (8, 16, 3, 3), (10, 84)]

@@ -9,10 +9,10 @@ from msgspec.structs import replace
 from test_prefix import agree
 from torch import Tensor, nn
 
-from labbench.bench.measure import fingerprint
-from labbench.bench.padding import Extra, extras, widen
-from labbench.bench.run import set_up
-from labbench.bench.state import State
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.state import State
+from labbench.bench.training.padded_widths import Extra, extras, widen
+from labbench.bench.training.run import set_up
 from labbench.session.operations import Cluster, Finetune, Freeze, Prune
 
 CUT = Prune(method="group-magnitude", amount=0.4)

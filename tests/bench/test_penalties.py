@@ -8,11 +8,12 @@ import torch
 from bench_examples import Small, do, doing, noise, state_of
 from torch import nn
 
-from labbench.bench.apply import Tools, apply
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError
 from labbench.bench.regularizers import REGULARIZERS
-from labbench.bench.run import set_up
-from labbench.bench.state import State
+from labbench.bench.states.state import State
+from labbench.bench.tools import Tools
+from labbench.bench.training.run import set_up
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import Cluster, Finetune, Freeze, Prune
 

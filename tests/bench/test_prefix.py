@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from bench_examples import Small, do, doing, exact, noise, shaken, state_of
 from torch import nn
 
-from labbench.bench import finetune as training
-from labbench.bench.apply import Tools, apply
+from labbench.bench.apply import apply
 from labbench.bench.errors import Stopped
-from labbench.bench.measure import fingerprint
-from labbench.bench.prefix import Parted, parted
-from labbench.bench.run import set_up
-from labbench.bench.state import BATCH_NORM, State
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.state import BATCH_NORM, State
+from labbench.bench.tools import Tools
+from labbench.bench.training import loop as training
+from labbench.bench.training.frozen_prefix import Parted, parted
+from labbench.bench.training.run import set_up
 from labbench.session.operations import Finetune, Freeze, Prune
 
 FEW = {"batch_size": 40, "epochs": 2}

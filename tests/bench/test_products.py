@@ -9,8 +9,8 @@ from bench_examples import CPU, do, noise, state_of
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from labbench.bench.measure import snapshot
-from labbench.bench.state import traced
+from labbench.bench.measuring.snapshot import snapshot
+from labbench.bench.states.state import traced
 from labbench.session.operations import Prune
 
 SHAPE = (2, 8, 8)

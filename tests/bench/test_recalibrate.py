@@ -7,9 +7,10 @@ import torch
 from bench_examples import Small, do, doing, noise, state_of, untouched
 from torch import nn
 
-from labbench.bench.apply import Tools, apply
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.measure import fingerprint
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.tools import Tools
 from labbench.session.operations import Cluster, Finetune, Freeze, Prune, Recalibrate
 
 

@@ -4,12 +4,13 @@ import pytest
 import torch
 from bench_examples import Opened, do
 
-from labbench.bench.apply import Tools, apply
+from labbench.bench.apply import apply
 from labbench.bench.clusterings import CLUSTERINGS
-from labbench.bench.measure import snapshot
+from labbench.bench.measuring.snapshot import snapshot
 from labbench.bench.methods import METHODS
 from labbench.bench.regularizers import REGULARIZERS
-from labbench.bench.state import State
+from labbench.bench.states.state import State
+from labbench.bench.tools import Tools
 from labbench.session import recipe
 from labbench.session.catalogue import shipped
 from labbench.session.check import check_names

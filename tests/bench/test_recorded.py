@@ -10,9 +10,9 @@ from test_filter_methods import BY_FILTER, Chain
 from test_surgery import Grouped, foreign
 
 from labbench.bench.errors import BenchError
-from labbench.bench.measure import fingerprint
 from labbench.bench.methods import METHODS
-from labbench.bench.state import State
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.state import State
 from labbench.session.operations import Prune
 
 
@@ -70,7 +70,7 @@ def test_of_equal_filters_the_same_ones_go_again(chain: State, scope: str, monke
     equal = with_weights(chain, {"conv2": chain.weight("conv2")[:1].expand(6, -1, -1, -1).clone()})
     first = doing(equal, Prune(layers=("conv2",), method="fpgm", amount=0.5, scope=scope))
     assert first.operation.filters == {"conv2": (0, 1, 2)}
-    monkeypatch.setattr("labbench.bench.cutting._lowest", lambda scores: list(range(len(scores)))[::-1])
+    monkeypatch.setattr("labbench.bench.pruning.filters._lowest", lambda scores: list(range(len(scores)))[::-1])
     assert doing(equal, Prune(layers=("conv2",), method="fpgm", amount=0.5)).operation.filters == {"conv2": (3, 4, 5)}
     assert fingerprint(do(equal, first.operation)) == fingerprint(first.state)
 

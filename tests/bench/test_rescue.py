@@ -13,14 +13,15 @@ import torch
 from bench_examples import Small, do, noise, restore_of, state_of
 from test_resume import Counting, Dropping, each_run, worked_on
 
-from labbench.bench.apply import Applied, Tools, apply
-from labbench.bench.checkpoints import Cache
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.measure import fingerprint
-from labbench.bench.paused import Paused, read, save
-from labbench.bench.rescue import FIRST, RUNS, SHARE, Found, Known, Place, Rescue
-from labbench.bench.state import State
+from labbench.bench.states.checkpoints import Cache
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.paused import Paused, read, save
+from labbench.bench.states.rescue import FIRST, RUNS, SHARE, Found, Known, Place, Rescue
+from labbench.bench.states.state import State
 from labbench.bench.timeline import Timeline
+from labbench.bench.tools import Applied, Tools
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import PLAIN, AnyOperation, Finetune, Load, Note, Prune
 
@@ -158,10 +159,10 @@ def test_a_run_computes_as_it_did_before_also_where_only_its_last_epoch_is_known
     state, place = small(), Seen(tmp_path / "run", ())
     operation = Finetune(epochs=2, batch_size=40)
     chosen = tune(epochs=2, batch_size=40)
-    monkeypatch.setattr("labbench.bench.finetune.chosen_way", lambda *_: (chosen, ()))
+    monkeypatch.setattr("labbench.bench.training.loop.chosen_way", lambda *_: (chosen, ()))
     with pytest.raises(Killed):
         run(state, operation, place, 1)
-    monkeypatch.delattr("labbench.bench.finetune.chosen_way")  # it is not asked once more
+    monkeypatch.delattr("labbench.bench.training.loop.chosen_way")  # it is not asked once more
     made, _ = run(state, operation, place)
     assert made.operation == chosen
     assert made.remarks[1] == "epoch 1 was computed again, to the same figures"
@@ -257,8 +258,8 @@ def test_keeping_costs_no_more_than_its_share_of_the_time(
     """Slow: a disk or another program makes it take so many times as long."""
     now = 0.0
     busy = 0.0
-    monkeypatch.setattr("labbench.bench.rescue.time.perf_counter", lambda: now)
-    monkeypatch.setattr("labbench.bench.rescue.time.thread_time", lambda: busy)
+    monkeypatch.setattr("labbench.bench.states.rescue.time.perf_counter", lambda: now)
+    monkeypatch.setattr("labbench.bench.states.rescue.time.thread_time", lambda: busy)
     written = []
 
     class Slow(Place):
@@ -283,7 +284,7 @@ def test_each_epoch_is_noted_unless_the_disk_is_too_slow(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, takes: float, every: int
 ) -> None:
     now = 0.0
-    monkeypatch.setattr("labbench.bench.rescue.time.perf_counter", lambda: now)
+    monkeypatch.setattr("labbench.bench.states.rescue.time.perf_counter", lambda: now)
     noted = []
 
     class Slow(Place):

@@ -12,14 +12,15 @@ import torch
 from bench_examples import Small, do, doing, noise, restore_of, state_of, untouched
 from torch import nn
 
-from labbench.bench.apply import Applied, Tools, apply
-from labbench.bench.checkpoints import Cache
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.measure import fingerprint
-from labbench.bench.paused import read, save
-from labbench.bench.state import State
+from labbench.bench.states.checkpoints import Cache
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.paused import read, save
+from labbench.bench.states.state import State
 from labbench.bench.timeline import Timeline
-from labbench.bench.ways import plain
+from labbench.bench.tools import Applied, Tools
+from labbench.bench.training.trial import plain
 from labbench.session.events import Metric, Progress, Sparsity
 from labbench.session.operations import (
     Cluster,

@@ -3,11 +3,12 @@
 import pytest
 from bench_examples import Opened, picture
 
-from labbench.bench.apply import Tools, apply
+from labbench.bench.apply import apply
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.measure import evaluate
-from labbench.bench.scan import scan_remarks
-from labbench.bench.state import State
+from labbench.bench.measuring.accuracy import evaluate
+from labbench.bench.operations.scan import scan_remarks
+from labbench.bench.states.state import State
+from labbench.bench.tools import Tools
 from labbench.session.events import Probed
 from labbench.session.measures import LayerScan, Scanned
 from labbench.session.operations import Cluster, Freeze, Prune, Scan, Time

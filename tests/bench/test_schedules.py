@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
-from labbench.bench.schedules import Plateau, lr_factor, ramp
+from labbench.bench.training.schedules import Plateau, lr_factor, ramp
 from labbench.session.operations import Finetune
 from labbench.session.snapshot import Accuracy
 

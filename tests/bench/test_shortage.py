@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from labbench.bench import finetune, ways
-from labbench.bench.checkpoints import Cache
-from labbench.bench.measure import fingerprint
 from labbench.bench.shortage import is_shortage
+from labbench.bench.states.checkpoints import Cache
+from labbench.bench.states.fingerprint import fingerprint
 from labbench.bench.timeline import Timeline
+from labbench.bench.training import loop, trial
 from labbench.session.events import AnyEvent, Failed, Finished, Preview, Previewed
 from labbench.session.jsonl import decode_event
 from labbench.session.operations import PLAIN, Cluster, Finetune, Load, Prune, Recalibrate
@@ -69,7 +69,7 @@ def test_out_of_memory_in_a_step_is_a_sentence_and_the_next_run_works(
     bench: Bench, raised: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = bench.mark
-    monkeypatch.setattr(finetune, "computed_step", lambda run, pick: raised())
+    monkeypatch.setattr(loop, "computed_step", lambda run, pick: raised())
     failed = bench.ask(SHORT)
     assert isinstance(failed, Failed)
     assert not failed.bug
@@ -123,7 +123,7 @@ def test_what_the_run_held_is_free_again_while_it_is_said(bench: Bench, monkeypa
 
     seen: list[object] = []
     emit = bench.worker.emit
-    monkeypatch.setattr(finetune, "computed_step", step)
+    monkeypatch.setattr(loop, "computed_step", step)
     monkeypatch.setattr(bench.worker, "emit", lambda event: (seen.append(held[-1]() if held else 0), emit(event)))
     gc.disable()
     try:
@@ -142,12 +142,12 @@ def test_a_trial_of_ways_that_all_run_out_of_memory_says_so_at_once(
         calls.append(run.operation.precision)
         torch.empty(2**46)
 
-    monkeypatch.setattr(ways, "LEAST_STEPS", 1)
-    monkeypatch.setattr(finetune, "computed_step", step)
+    monkeypatch.setattr(trial, "LEAST_STEPS", 1)
+    monkeypatch.setattr(loop, "computed_step", step)
     failed = bench.ask(Finetune(epochs=1, batch_size=50))
     assert isinstance(failed, Failed)
     assert "try a batch_size below 50" in failed.error
-    assert len(calls) == ways.WAYS, "no step of the run itself was tried"
+    assert len(calls) == trial.WAYS, "no step of the run itself was tried"
 
 
 def test_other_errors_are_no_shortage() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from labbench.bench import smallest
+from labbench.bench.vectors import smallest
 
 Tensors = dict[str, Tensor]
 

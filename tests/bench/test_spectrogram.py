@@ -11,9 +11,9 @@ import scipy.signal
 import soundfile
 import torch
 
-from labbench.bench import spectrogram
+from labbench.bench.data import spectrogram
+from labbench.bench.data.spectrogram import FRONT_ENDS, FrontEnd, check_libraries, clip, log_mel, mel_bank
 from labbench.bench.errors import BenchError
-from labbench.bench.spectrogram import FRONT_ENDS, FrontEnd, check_libraries, clip, log_mel, mel_bank
 
 SECOND = np.arange(44_100) / 44_100
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from labbench.bench import stored
-from labbench.bench.dataset import Dataset, Images, Reading
+from labbench.bench.data import cache
+from labbench.bench.data.dataset import Dataset, Images, Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.errors import BenchError, Stopped
 from labbench.session.events import Progress
@@ -50,12 +50,12 @@ def reading(tmp_path: Path) -> Reading:
 
 
 def read(spoken: Spoken, reading: Reading, **options: object) -> Images:
-    files = stored.fingerprint(spoken.dataset, reading, options)
-    return stored.read("spoken", spoken.dataset, reading, options, files)
+    files = cache.fingerprint(spoken.dataset, reading, options)
+    return cache.read("spoken", spoken.dataset, reading, options, files)
 
 
 def the_file(reading: Reading) -> Path:
-    (path,) = (reading.data_dir / stored.FOLDER).iterdir()
+    (path,) = (reading.data_dir / cache.FOLDER).iterdir()
     return path
 
 
@@ -71,9 +71,9 @@ def same(one: Images, other: Images) -> bool:
 
 @pytest.mark.parametrize("name", ["digits", "shapes"])
 def test_a_data_set_comes_bit_for_bit_from_its_cache(name, reading):
-    fresh = stored.read(name, DATASETS[name], reading, {}, "")
+    fresh = cache.read(name, DATASETS[name], reading, {}, "")
     broken = replace(DATASETS[name], read=lambda reading: pytest.fail("the cache was there"))
-    assert same(stored.read(name, broken, reading, {}, ""), fresh)
+    assert same(cache.read(name, broken, reading, {}, ""), fresh)
 
 
 def test_floats_classes_and_moments_survive_exactly(spoken, reading):
@@ -85,7 +85,7 @@ def test_floats_classes_and_moments_survive_exactly(spoken, reading):
 def test_each_choice_of_options_has_its_own_file(spoken, reading):
     for options in ({}, {"pitch": 2.0}, {"pitch": 3.0}, {"note": "../../up"}):
         assert same(read(spoken, reading, **options), spoken.read(reading, **options))
-    assert len(list((reading.data_dir / stored.FOLDER).iterdir())) == 4
+    assert len(list((reading.data_dir / cache.FOLDER).iterdir())) == 4
 
 
 def flipped(content: bytes, at: int, bit: int) -> bytes:
@@ -108,13 +108,13 @@ def test_whatever_bit_is_flipped_wherever_it_is_cut_it_is_never_taken_for_the_tr
     fresh = read(spoken, reading)
     whole = the_file(reading).read_bytes()
     assert len(whole) < 2_000
-    files = stored.fingerprint(spoken.dataset, reading, {})
-    wanted = stored.Record(format=stored.FORMAT, dataset="spoken", options={}, version="1", files=files)
+    files = cache.fingerprint(spoken.dataset, reading, {})
+    wanted = cache.Record(format=cache.FORMAT, dataset="spoken", options={}, version="1", files=files)
     for damaged in damages(whole):
         the_file(reading).write_bytes(damaged)
         try:
-            found = stored._opened(the_file(reading), wanted, reading)
-        except stored.BROKEN:
+            found = cache._opened(the_file(reading), wanted, reading)
+        except cache.BROKEN:
             continue
         assert found is None or same(found, fresh)  # a bit of the white space in the header says nothing
 
@@ -144,7 +144,7 @@ def test_another_version_of_the_reading_or_the_format_is_read_again(spoken, read
     read(spoken, reading)
     read(spoken, reading)
     assert spoken.reads == 2
-    monkeypatch.setattr(stored, "FORMAT", stored.FORMAT + 1)
+    monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
     read(spoken, reading)
     read(spoken, reading)
     assert spoken.reads == 3
@@ -171,7 +171,7 @@ def test_files_that_change_while_they_are_read_are_not_kept(spoken, reading):
 
     spoken.dataset = replace(spoken.dataset, read=change)
     read(spoken, reading)
-    assert not (reading.data_dir / stored.FOLDER).exists()
+    assert not (reading.data_dir / cache.FOLDER).exists()
 
 
 def test_what_was_downloaded_while_it_was_read_is_kept(spoken, reading):
@@ -192,7 +192,7 @@ def test_a_folder_that_cannot_be_written_costs_only_the_time(obstacle, spoken, r
     if obstacle == "a file in the way":
         reading.data_dir.write_text("")
     else:
-        (reading.data_dir / stored.FOLDER / "spoken.safetensors").mkdir(parents=True)
+        (reading.data_dir / cache.FOLDER / "spoken.safetensors").mkdir(parents=True)
     for _ in range(2):
         assert same(read(spoken, reading), spoken.read(reading))
 
@@ -206,12 +206,12 @@ def test_a_refusal_and_a_stop_leave_no_file(spoken, reading):
         spoken.dataset = replace(spoken.dataset, read=refuse)
         with pytest.raises(type(error)):
             read(spoken, reading)
-    assert not (reading.data_dir / stored.FOLDER).exists()
+    assert not (reading.data_dir / cache.FOLDER).exists()
 
 
 def test_a_stop_is_heard_while_the_cache_is_checked_and_how_far_it_is_told(spoken, reading, monkeypatch):
     read(spoken, reading)
-    monkeypatch.setattr(stored, "CHUNK", 16)
+    monkeypatch.setattr(cache, "CHUNK", 16)
     told: list[Progress] = []
     listening = replace(reading, report=told.append)
     read(spoken, listening)
@@ -240,7 +240,7 @@ def test_everybody_who_may_read_the_folder_may_read_the_cache(spoken, reading, t
 def test_only_tensors_and_one_record_are_in_the_file(spoken, reading):
     read(spoken, reading)
     with safe_open(the_file(reading), framework="pt") as file:
-        assert set(file.metadata()) == {stored.RECORD}
+        assert set(file.metadata()) == {cache.RECORD}
         assert sorted(file.keys()) == sorted(
             f"{split}.{what}" for split in ("train", "validation", "test") for what in ("images", "labels")
         )
@@ -255,11 +255,11 @@ def test_with_a_cache_neither_scikit_learn_nor_torchvision_is_imported(reading):
     program = """
 import sys
 from pathlib import Path
-from labbench.bench import stored
-from labbench.bench.dataset import Reading
+from labbench.bench.data import cache
+from labbench.bench.data.dataset import Reading
 from labbench.bench.datasets import DATASETS
 for name in ("digits", "shapes"):
-    stored.read(name, DATASETS[name], Reading(Path(sys.argv[1])), {}, "")
+    cache.read(name, DATASETS[name], Reading(Path(sys.argv[1])), {}, "")
 print([module for module in ("sklearn", "torchvision") if module in sys.modules])
 """
     assert python(program, reading.data_dir) == "['sklearn']"
@@ -272,8 +272,8 @@ def test_a_large_cache_is_mapped_not_loaded(tmp_path):
     program = """
 import sys, torch
 from pathlib import Path
-from labbench.bench import stored
-from labbench.bench.dataset import Dataset, Images, Reading
+from labbench.bench.data import cache
+from labbench.bench.data.dataset import Dataset, Images, Reading
 def read(reading):
     x = torch.zeros(2**27, dtype=torch.uint8).view(-1, 1, 64, 64)
     return Images({"train": (x, torch.zeros(len(x), dtype=torch.int64))}, ("a", "b"))
@@ -282,7 +282,7 @@ def anonymous():
     return next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) // 1024
 large, reading = Dataset(doc="", read=read, flip=False), Reading(Path(sys.argv[1]))
 before = anonymous()
-images = stored.read("large", large, reading, {}, "")
+images = cache.read("large", large, reading, {}, "")
 print(anonymous() - before)
 """
     assert int(python(program, tmp_path)) > 100
@@ -290,13 +290,13 @@ print(anonymous() - before)
 
 
 def test_remarks_are_kept_and_caches_from_before_there_were_any_stay_good(spoken, reading):
-    record = stored.Record(format=1, dataset="x", options={}, version="1", files="", mean=(0.1,))
-    assert stored._encoded(record) == msgspec.json.encode(record).replace(b',"remarks":[]', b"")
+    record = cache.Record(format=1, dataset="x", options={}, version="1", files="", mean=(0.1,))
+    assert cache._encoded(record) == msgspec.json.encode(record).replace(b',"remarks":[]', b"")
     really = spoken.dataset.read
     said = replace(
         spoken.dataset, read=lambda reading, **how: replace(really(reading, **how), remarks=("left out: x",))
     )
     for _ in range(2):
-        files = stored.fingerprint(said, reading, {})
-        assert stored.read("spoken", said, reading, {}, files).remarks == ("left out: x",)
+        files = cache.fingerprint(said, reading, {})
+        assert cache.read("spoken", said, reading, {}, files).remarks == ("left out: x",)
     assert spoken.reads == 1

@@ -21,17 +21,17 @@ from bench_examples import (
 )
 from torch import nn
 
-from labbench.bench import surgery
-from labbench.bench.apply import Tools
-from labbench.bench.checkpoints import Cache
-from labbench.bench.coupling import groups
 from labbench.bench.errors import BenchError
-from labbench.bench.graph import Graph
-from labbench.bench.loading import fresh
-from labbench.bench.measure import snapshot
-from labbench.bench.pruning import METHODS
-from labbench.bench.state import State
+from labbench.bench.measuring.snapshot import snapshot
+from labbench.bench.pruning.coupling import groups
+from labbench.bench.pruning.graph import Graph
+from labbench.bench.pruning.weights import METHODS
+from labbench.bench.states import surgery
+from labbench.bench.states.checkpoints import Cache
+from labbench.bench.states.opened import fresh
+from labbench.bench.states.state import State
 from labbench.bench.timeline import Timeline
+from labbench.bench.tools import Tools
 from labbench.session.operations import Cluster, Freeze, Load, Prune
 
 FILTERS = "group-magnitude"

@@ -8,8 +8,8 @@ from bench_examples import do, exact, noise, shaken, state_of
 from test_prefix import agree
 from torch import nn
 
-from labbench.bench.run import Run, set_up
-from labbench.bench.state import State
+from labbench.bench.states.state import State
+from labbench.bench.training.run import Run, set_up
 from labbench.session.operations import Cluster, Finetune, Freeze, Prune
 
 FEW = {"batch_size": 8, "epochs": 2}

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from bench_examples import picture, restore_of
 
-from labbench.bench.apply import Tools
-from labbench.bench.checkpoints import Cache
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.measure import fingerprint, measured
-from labbench.bench.state import State
+from labbench.bench.measuring.accuracy import measured
+from labbench.bench.states.checkpoints import Cache
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.state import State
 from labbench.bench.timeline import IN_MEMORY, Timeline
+from labbench.bench.tools import Tools
 from labbench.session.events import Point, Restore, restore_along
 from labbench.session.keys import state_key
 from labbench.session.operations import (

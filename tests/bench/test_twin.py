@@ -11,9 +11,9 @@ from nets import SHAPE, Net, answers, conv, opened, widths
 from torch import Tensor, nn
 
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.state import State
-from labbench.bench.surgery import silence
-from labbench.bench.twin import check_twin
+from labbench.bench.pruning.twin import check_twin
+from labbench.bench.states.state import State
+from labbench.bench.states.surgery import silence
 from labbench.session.operations import Finetune, Prune
 
 STRUCTURED = Prune(method="group-magnitude", amount=0.4)

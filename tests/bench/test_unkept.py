@@ -13,15 +13,16 @@ import torch
 from bench_examples import restore_of
 from safetensors import SafetensorError
 
-from labbench.bench import stored, torch_file
-from labbench.bench.apply import Tools
-from labbench.bench.checkpoints import Cache
-from labbench.bench.dataset import Reading
+from labbench.bench.data import cache
+from labbench.bench.data.dataset import Reading
 from labbench.bench.datasets import DATASETS
-from labbench.bench.measure import fingerprint
-from labbench.bench.rescue import Rescue
-from labbench.bench.state import State
+from labbench.bench.states import torch_file
+from labbench.bench.states.checkpoints import Cache
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.rescue import Rescue
+from labbench.bench.states.state import State
 from labbench.bench.timeline import Timeline
+from labbench.bench.tools import Tools
 from labbench.bench.unkept import Unkept
 from labbench.session.events import Progress
 from labbench.session.operations import PLAIN, AnyOperation, Finetune, Load, Prune, Undo
@@ -78,10 +79,10 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Exception
 
     def fail(error: Callable[[], Exception]) -> None:
         monkeypatch.setattr("labbench.session.store.Store.put", fails_with(error))
-        monkeypatch.setattr("labbench.bench.paused.torch_file.write", fails_with(error))
+        monkeypatch.setattr("labbench.bench.states.paused.torch_file.write", fails_with(error))
         opened, broken = os.open, fails_with(error)
         reads = lambda path, flags, *more, **named: opened(path, flags, *more, **named) if not flags & 3 else broken()  # noqa: E731
-        monkeypatch.setattr("labbench.bench.rescue.os.open", reads)
+        monkeypatch.setattr("labbench.bench.states.rescue.os.open", reads)
 
     return fail
 
@@ -112,7 +113,7 @@ def test_a_checkpoint_that_does_not_fit_into_memory_costs_no_training_either(
 def test_a_run_says_it_while_it_trains(
     tools: Tools, tmp_path: Path, failing: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labbench.bench.finetune.REPORT_INTERVAL", 0.0)
+    monkeypatch.setattr("labbench.bench.training.loop.REPORT_INTERVAL", 0.0)
     bench = Bench(tools, tmp_path / "cache")
     bench.do(LOAD)
     failing(lambda: OSError(errno.ENOSPC, "No space left on device"))
@@ -186,7 +187,7 @@ def test_a_data_folder_that_cannot_be_written_is_said_and_the_data_set_is_there(
     (tmp_path / "data").write_bytes(b"a file")
     unkept = Unkept()
     for _ in range(2):
-        images = stored.read("digits", DATASETS["digits"], Reading(tmp_path / "data"), {}, "", unkept)
+        images = cache.read("digits", DATASETS["digits"], Reading(tmp_path / "data"), {}, "", unkept)
         assert len(images.splits["train"][0]) > 1000
     (said,) = unkept.said()
     assert said.startswith("data sets are not kept as they were read: ")

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from labbench.bench import unpacked
+from labbench.bench.data import unpacked
 
 
 @pytest.mark.parametrize(

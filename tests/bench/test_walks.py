@@ -14,18 +14,20 @@ from hypothesis import strategies as st
 from torch import nn
 from walked import NETWORKS
 
-from labbench.bench import loading
-from labbench.bench.apply import Tools, apply
-from labbench.bench.checkpoints import Cache, fill, read, save
+from labbench.bench.apply import apply
 from labbench.bench.clusterings import CLUSTERINGS
 from labbench.bench.errors import BenchError, Stopped
-from labbench.bench.measure import fingerprint, snapshot
+from labbench.bench.measuring.snapshot import snapshot
 from labbench.bench.methods import METHODS
 from labbench.bench.models import Model
 from labbench.bench.regularizers import REGULARIZERS
-from labbench.bench.state import State, trace_layers
-from labbench.bench.surgery import sliced
+from labbench.bench.states import opened
+from labbench.bench.states.checkpoints import Cache, fill, read, save
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.states.state import State, trace_layers
+from labbench.bench.states.surgery import sliced
 from labbench.bench.timeline import Timeline
+from labbench.bench.tools import Tools
 from labbench.session.operations import (
     AnyOperation,
     Cluster,
@@ -118,7 +120,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
     def build(shape: tuple[int, int, int], classes: int, *, network: str = "B") -> nn.Module:
         return NETWORKS[network](classes)
 
-    monkeypatch.setitem(loading.MODELS, "small", Model(build, 8))
+    monkeypatch.setitem(opened.MODELS, "small", Model(build, 8))
     return Load(model="small", dataset="digits", device="cpu")
 
 

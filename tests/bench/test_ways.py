@@ -8,11 +8,12 @@ import torch
 from bench_examples import Small, do, doing, untouched
 from msgspec.structs import replace
 
-from labbench.bench import ways
-from labbench.bench.apply import Tools, apply
+from labbench.bench.apply import apply
 from labbench.bench.errors import Stopped
-from labbench.bench.measure import fingerprint
-from labbench.bench.ways import LEAST_STEPS, choose
+from labbench.bench.states.fingerprint import fingerprint
+from labbench.bench.tools import Tools
+from labbench.bench.training import trial
+from labbench.bench.training.trial import LEAST_STEPS, choose
 from labbench.session.events import Progress
 from labbench.session.operations import PLAIN, Finetune
 
@@ -90,7 +91,7 @@ def test_a_short_run_is_plain_and_what_was_asked_for_is_kept() -> None:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even the shortest run tries how it computes best."""
-    monkeypatch.setattr(ways, "LEAST_STEPS", 1)
+    monkeypatch.setattr(trial, "LEAST_STEPS", 1)
 
 
 @pytest.mark.usefixtures("eager")

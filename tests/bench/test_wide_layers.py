@@ -9,10 +9,11 @@ import torch
 from bench_examples import noise, state_of
 from torch import nn
 
-from labbench.bench import k_means
-from labbench.bench.apply import Tools, apply
+from labbench.bench.apply import apply
 from labbench.bench.errors import Stopped
-from labbench.bench.state import State
+from labbench.bench.states.state import State
+from labbench.bench.tools import Tools
+from labbench.bench.vectors import k_means
 from labbench.session.operations import Cluster, Prune
 
 

@@ -11,11 +11,11 @@ import torch
 from bench_examples import Small, do
 from faults import Disk, every_fault
 
-from labbench.bench import checkpoints, paused, rescue
-from labbench.bench.checkpoints import Cache, read, save
 from labbench.bench.errors import BenchError
-from labbench.bench.paused import Paused
-from labbench.bench.state import State
+from labbench.bench.states import checkpoints, paused, rescue
+from labbench.bench.states.checkpoints import Cache, read, save
+from labbench.bench.states.paused import Paused
+from labbench.bench.states.state import State
 from labbench.session.operations import Finetune, Prune
 
 

@@ -21,13 +21,13 @@ from side_by_side import Timed, arguments, show, side_by_side
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from labbench.bench.dataset import Images
+from labbench.bench.data.dataset import Images
 from labbench.bench.errors import never
-from labbench.bench.finetune import begun, interruptible, keep_features, train_epoch
 from labbench.bench.models import MODELS
-from labbench.bench.run import Run, random_numbers
-from labbench.bench.state import BATCH_NORM, Data, State, is_frozen, weight_of
-from labbench.bench.ties import Tie
+from labbench.bench.states.state import BATCH_NORM, Data, State, is_frozen, weight_of
+from labbench.bench.training.loop import begun, interruptible, keep_features, train_epoch
+from labbench.bench.training.run import Run, random_numbers
+from labbench.bench.training.tied_clusters import Tie
 from labbench.session.operations import PLAIN, Cluster, Finetune, Freeze, Operation, Prune
 
 BATCH = 128

@@ -41,7 +41,7 @@ async def app(pids: Path) -> None:
 
 def worker() -> int:
     from labbench import worker
-    from labbench.bench.rescue import Rescue
+    from labbench.bench.states.rescue import Rescue
 
     there = Rescue.note
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from labbench.bench.centroids import centroids
+from labbench.bench.vectors.centroids import centroids
 
 ROUNDS = 45  # halvings of the price, over 15 decades: to a relative 1e-12
 CHEAPEST = 1e-15  # of the sum of squares, the lowest price that is tried

@@ -7,7 +7,7 @@ from msgspec import Meta
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from labbench.bench.centroids import centroids
+from labbench.bench.vectors.centroids import centroids
 
 ROUNDS = 300  # as scikit-learn's max_iter; a few dozen are enough
 

@@ -6,8 +6,8 @@ import torch
 from msgspec import Meta
 from torch import Tensor
 
-from labbench.bench.centroids import centroids
-from labbench.bench.k_means import Solver, k_means
+from labbench.bench.vectors.centroids import centroids
+from labbench.bench.vectors.k_means import Solver, k_means
 
 
 def share(

@@ -1,6 +1,6 @@
 """The data sets that can be loaded, by the name that a user types."""
 
-from labbench.bench.dataset import Dataset
+from labbench.bench.data.dataset import Dataset
 from labbench.bench.datasets.asc import ASC
 from labbench.bench.datasets.digits import DIGITS
 from labbench.bench.datasets.folder import FOLDER

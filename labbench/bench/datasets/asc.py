@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from msgspec import Meta
 
-from labbench.bench import spectrogram
-from labbench.bench.dataset import Dataset, Images, Reading, Splits
+from labbench.bench.data import spectrogram
+from labbench.bench.data.dataset import Dataset, Images, Reading, Splits
 from labbench.bench.errors import BenchError, Stopped
 from labbench.bench.threads import one_thread
 from labbench.session.check import listed

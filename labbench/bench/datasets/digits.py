@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from labbench.bench.dataset import Dataset, Images, Reading
+from labbench.bench.data.dataset import Dataset, Images, Reading
 
 IMAGES = {"train": 1_077, "validation": 360, "test": 360}
 

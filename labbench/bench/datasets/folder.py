@@ -17,7 +17,7 @@ import torch
 from msgspec import Meta
 from torch import Tensor
 
-from labbench.bench.dataset import Dataset, Images, Reading
+from labbench.bench.data.dataset import Dataset, Images, Reading
 from labbench.bench.errors import BenchError, Stopped
 from labbench.session.events import Progress
 

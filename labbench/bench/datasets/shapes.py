@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labbench.bench.dataset import Dataset, Images, Reading
+from labbench.bench.data.dataset import Dataset, Images, Reading
 from labbench.bench.errors import Stopped
 from labbench.bench.threads import one_thread
 from labbench.session.events import Progress

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from labbench import published
-from labbench.bench import unpacked
-from labbench.bench.dataset import Dataset, Images, Reading
+from labbench.bench.data import unpacked
+from labbench.bench.data.dataset import Dataset, Images, Reading
 from labbench.bench.download import fetch, is_whole
 from labbench.bench.errors import BenchError
 from labbench.published import Packed, Published

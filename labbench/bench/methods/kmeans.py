@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tensor
 
-from labbench.bench.k_means import Solver, k_means
+from labbench.bench.vectors.k_means import Solver, k_means
 
 GRANULARITY = "filter"
 

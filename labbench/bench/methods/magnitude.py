@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from labbench.bench.smallest import smallest
+from labbench.bench.vectors.smallest import smallest
 
 GRANULARITY = "weight"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from labbench.bench.dataset import Reading
+from labbench.bench.data.dataset import Reading
 
 NOWHERE = Reading(Path("/nowhere"))
 

@@ -11,8 +11,8 @@ import pytest
 import soundfile
 import torch
 
-from labbench.bench import spectrogram
-from labbench.bench.dataset import Images, Reading
+from labbench.bench.data import spectrogram
+from labbench.bench.data.dataset import Images, Reading
 from labbench.bench.datasets import DATASETS, asc
 from labbench.bench.datasets.asc import FOLDER, SCENES, TEST, TRAIN, read, sources
 from labbench.bench.errors import BenchError, Stopped

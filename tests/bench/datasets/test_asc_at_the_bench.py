@@ -6,13 +6,14 @@ import asc_folder
 import pytest
 import torch
 
-from labbench.bench.apply import Tools, apply
-from labbench.bench.dataset import Reading
+from labbench.bench.apply import apply
+from labbench.bench.data.dataset import Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.datasets.asc import SCENES
-from labbench.bench.finetune import batches, gathered
-from labbench.bench.run import set_up
-from labbench.bench.state import Data, State
+from labbench.bench.states.state import Data, State
+from labbench.bench.tools import Tools
+from labbench.bench.training.loop import batches, gathered
+from labbench.bench.training.run import set_up
 from labbench.session.operations import AnyOperation, Evaluate, Finetune, Load, Prune
 
 MODEL = "cp-resnet"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from labbench.bench.dataset import Images, Reading, Splits
+from labbench.bench.data.dataset import Images, Reading, Splits
 from labbench.bench.datasets import DATASETS
 from labbench.bench.datasets.vision import Published
 
@@ -101,7 +101,7 @@ def test_every_process_reads_the_same_with_any_number_of_threads(offline, splits
 import hashlib, sys, torch
 from pathlib import Path
 torch.set_num_threads({1 if torch.get_num_threads() > 1 else 3})
-from labbench.bench.dataset import Reading
+from labbench.bench.data.dataset import Reading
 from labbench.bench.datasets import DATASETS
 for split, (images, labels) in DATASETS[{offline!r}].read(Reading(Path("/nowhere"))).splits.items():
     print(split, hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest())

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from sklearn.datasets import load_digits
 
-from labbench.bench.dataset import Reading
+from labbench.bench.data.dataset import Reading
 from labbench.bench.datasets import DATASETS
 
 

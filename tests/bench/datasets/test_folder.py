@@ -11,15 +11,16 @@ import torchvision
 from image_folder import NOWHERE, numbered, picture
 from PIL import Image
 
-from labbench.bench import stored
-from labbench.bench.apply import Tools, apply
-from labbench.bench.dataset import Reading, nobody
+from labbench.bench.apply import apply
+from labbench.bench.data import cache
+from labbench.bench.data.dataset import Reading, nobody
 from labbench.bench.datasets import DATASETS
 from labbench.bench.datasets import folder as folder_module
 from labbench.bench.datasets.folder import EXTENSIONS, read, sources
 from labbench.bench.errors import BenchError, Stopped, never
-from labbench.bench.measure import measured
-from labbench.bench.state import Data
+from labbench.bench.measuring.accuracy import measured
+from labbench.bench.states.state import Data
+from labbench.bench.tools import Tools
 from labbench.session.events import Progress
 from labbench.session.operations import Finetune, Load
 
@@ -256,7 +257,7 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -
     monkeypatch.setattr(folder_module, "_image", lambda file, *how: opened.append(file) or really(file, *how))
     dataset, reading = DATASETS["folder"], Reading(tmp_path / "data")
     chosen = {"path": str(tmp_path / "pictures"), "size": 8, "channels": 3, **options}
-    images = stored.read("folder", dataset, reading, chosen, stored.fingerprint(dataset, reading, chosen))
+    images = cache.read("folder", dataset, reading, chosen, cache.fingerprint(dataset, reading, chosen))
     monkeypatch.undo()
     return len(opened), images.classes
 

@@ -13,7 +13,7 @@ import torch
 from image_folder import NOWHERE, numbered, picture
 from PIL import Image
 
-from labbench.bench.dataset import Reading
+from labbench.bench.data.dataset import Reading
 from labbench.bench.datasets import folder as folder_module
 from labbench.bench.datasets.folder import read, sources
 from labbench.bench.errors import BenchError, Stopped

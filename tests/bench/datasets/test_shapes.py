@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from labbench.bench.dataset import Reading
+from labbench.bench.data.dataset import Reading
 from labbench.bench.datasets import DATASETS
 from labbench.bench.datasets.shapes import SHAPES_BY_NAME
 from labbench.bench.errors import Stopped
@@ -64,7 +64,7 @@ def test_drawing_leaves_the_number_of_threads_as_it_was():
     program = """
 import torch
 from pathlib import Path
-from labbench.bench.dataset import Reading
+from labbench.bench.data.dataset import Reading
 from labbench.bench.datasets import DATASETS
 torch.set_num_threads(3)
 DATASETS["shapes"].read(Reading(Path("/nowhere"))).splits

@@ -16,8 +16,8 @@ import torch
 from msgspec import structs
 
 from labbench import published
-from labbench.bench import stored, unpacked
-from labbench.bench.dataset import Images, Reading, Splits
+from labbench.bench.data import cache, unpacked
+from labbench.bench.data.dataset import Images, Reading, Splits
 from labbench.bench.datasets import DATASETS
 from labbench.bench.errors import BenchError, Stopped
 from labbench.published import Packed, Published
@@ -365,10 +365,10 @@ def test_the_cache_takes_the_place_of_the_files_until_a_file_changes(name, tmp_p
     reading, dataset = Reading(tmp_path), DATASETS[name]
 
     def read() -> Images:
-        return stored.read(name, dataset, reading, {}, stored.fingerprint(dataset, reading, {}))
+        return cache.read(name, dataset, reading, {}, cache.fingerprint(dataset, reading, {}))
 
     fresh = read().splits
-    assert [path.name for path in (tmp_path / stored.FOLDER).iterdir()] == [f"{name}.safetensors"]
+    assert [path.name for path in (tmp_path / cache.FOLDER).iterdir()] == [f"{name}.safetensors"]
     with monkeypatch.context() as without:
         without.delattr(unpacked, "idx")
         without.delattr(unpacked, "pickles")

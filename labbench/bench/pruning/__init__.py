@@ -1,0 +1,1 @@
+"""What pruning needs: how many go, which, and what goes with them."""

@@ -85,7 +85,7 @@ async def test_open_marks_what_was_cut_off():
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: "1 older session was cut off, too: Open marks it." in seen(app))
         await pilot.press("n")
-        await until(pilot, lambda: seen(app).count("· cut off") == 2)
+        await until(pilot, lambda: seen(app).count("cut off · ") == 2)
 
 
 def test_what_labbench_names_itself_is_for_its_user_alone():

@@ -359,7 +359,7 @@ def _session_line(session: sources.Recent) -> Line:
     if session.problem:
         return Line(str(session.path), f"{session.path.name}: {session.problem}", session.date)
     what = last_figures(session.path) or f"{session.size / 1000:,.0f} kB"
-    return Line(str(session.path), name, " · ".join([session.date, *(["cut off"] if session.cut_off else []), what]))
+    return Line(str(session.path), name, f"{'cut off' if session.cut_off else session.date} · {what}")
 
 
 def _line_of(model: str) -> str:

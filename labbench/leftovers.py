@@ -5,7 +5,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from labbench import folders
-from labbench.session.store import Store
 from labbench.session.writing import sweep
 
 
@@ -15,6 +14,8 @@ def sweep_own(data_dir: Path | None = None) -> None:
 
 
 def _sweep(data_dir: Path) -> None:
+    from labbench.session.store import Store  # not needed for the first picture
+
     for folder in (folders.sessions(), folders.settings().parent):
         sweep(folder)
     Store(folders.checkpoints()).sweep()

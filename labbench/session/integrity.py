@@ -31,8 +31,6 @@ from labbench.session.store import (
 from labbench.session.writing import PART, is_abandoned
 
 State = Literal["closed", "cut off", "open", "broken"]
-CLOSED = b'"event":"closed"}]\n'
-TAIL = 64  # bytes: more than the last line of a file that was closed in order
 
 
 class Examined(Struct, frozen=True, kw_only=True):
@@ -68,17 +66,12 @@ class Found(Struct, kw_only=True):
     faults: list[Fault] = []
 
 
-def closed_in_order(path: Path) -> bool:
-    """Whether the last line of a session file says so. Raises `OSError`."""
-    return reading.tail(path, TAIL).endswith(CLOSED)
-
-
 def session(path: Path) -> Examined:
     """Read a session file from its first line to its last."""
     name = path.name
     try:
         _, _, notice = jsonl.read(path)
-        free, closed = lock.free(path), closed_in_order(path)
+        free, closed = lock.free(path), jsonl.closed_in_order(path)
     except jsonl.BadFile as error:
         said = str(error).removeprefix(str(path)).lstrip(",: ")
         return Examined(file=name, state="broken", problem=said)

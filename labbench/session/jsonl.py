@@ -43,6 +43,8 @@ VERSION = 2  # of the files that are written; all before are read, as labbench.s
 LIMIT = 2**29  # bytes of a file: what is read takes some five times as much memory
 LINE_LIMIT = 2**26  # bytes of a line: as much as an event may have on the pipe
 CHUNK = 2**16
+CLOSED = b'"event":"closed"}]\n'
+TAIL = 64  # bytes: more than the last line of a file that was closed in order
 
 
 class BadFile(ValueError):
@@ -125,6 +127,11 @@ def load(path: Path) -> bytes:
         return reading.content(path, LIMIT)
     except OSError as error:
         raise BadFile(f"{path}: {error.strerror or error}") from None
+
+
+def closed_in_order(path: Path) -> bool:
+    """Whether the last line of a session file says so. Raises `OSError`."""
+    return reading.tail(path, TAIL).endswith(CLOSED)
 
 
 def parse(path: Path, content: bytes) -> tuple[Header, Session, str]:

@@ -12,8 +12,7 @@ from msgspec import Struct
 from labbench.published import PUBLISHED
 from labbench.session import lock, reading
 from labbench.session.catalogue import Entry
-from labbench.session.integrity import closed_in_order
-from labbench.session.jsonl import VERSION, BadFile, Header, read
+from labbench.session.jsonl import VERSION, BadFile, Header, closed_in_order, read
 from labbench.session.own import brief
 from labbench.tui import words
 
